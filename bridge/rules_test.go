@@ -149,7 +149,7 @@ func naiveMatch(pattern, name []string) bool {
 	return ok && naiveMatch(pattern[1:], name[1:])
 }
 
-func components(s string) []string {
+func splitPath(s string) []string {
 	if s = strings.Trim(s, "/"); s == "" {
 		return nil
 	}
@@ -172,7 +172,7 @@ func TestMatchPathAgainstNaive(t *testing.T) {
 	for range 50000 {
 		pattern := random([]string{"**", "**", "*", "a", "a*", "b"}, 6)
 		name := random([]string{"a", "b", "ab"}, 7)
-		want := naiveMatch(components(pattern), components(name))
+		want := naiveMatch(splitPath(pattern), splitPath(name))
 		if got := matchPath(pattern, name); got != want {
 			t.Fatalf("matchPath(%q, %q) = %v, want %v", pattern, name, got, want)
 		}
@@ -195,7 +195,7 @@ func FuzzRules(f *testing.F) {
 			return
 		}
 		denied := errors.Is(rules.Check(OpRead, name), syscall.EACCES)
-		if want := naiveMatch(components(pattern), components(name)); denied != want {
+		if want := naiveMatch(splitPath(pattern), splitPath(name)); denied != want {
 			t.Errorf("pattern %q, path %q: denied %v, want %v", pattern, name, denied, want)
 		}
 	})
