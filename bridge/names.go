@@ -1,0 +1,21 @@
+package bridge
+
+// A Name is an entry of a directory.
+type Name struct {
+	Dir  *Node
+	Name string
+}
+
+// Names returns the names that n has at present, as far as the tree knows
+// them. Each has a reference to its directory, which is given back by Forget.
+func (n *Node) Names() []Name {
+	t := n.tree
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	names := make([]Name, 0, len(n.names))
+	for _, e := range n.names {
+		t.refLocked(e.dir)
+		names = append(names, Name{e.dir, e.name})
+	}
+	return names
+}

@@ -1,0 +1,182 @@
+// Package fusefs is the FUSE door: it shows a directory of a bridge.Tree as a
+// mounted file system.
+//
+// A mount is bound to one avatar, who is then everybody that the kernel lets
+// in (the mounting user), or it maps each caller to an avatar by a realm. In
+// the first case the tree alone decides what is permitted; in the second the
+// kernel's default_permissions does so as well, because what the kernel has
+// cached for one user would else serve another.
+//
+// The node id and the inode number that the kernel knows are the ID of the
+// node; only the directory that is mounted is 1, as FUSE wants it. The node
+// table counts what the kernel holds of each node and holds the node in the
+// tree for as long.
+//
+// The kernel believes names and attributes for the tree's attribute time-out.
+// Changes made through other doors come as events of the tree, and one
+// goroutine turns them into notifications of the kernel, holding no lock. No
+// request waits for a notification without a bound, since a notification may
+// wait in the kernel for what a request has locked.
+//
+// Lock order: node table, then open file. No lock is held while the tree or the kernel is called.
+package fusefs
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"log/slog"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"sftpbridge/bridge"
+)
+
+const (
+	typeName      = "sftpbridge" // the type of the file system is "fuse." and this
+	maxWrite      = 1 << 20      // the largest that Linux takes
+	readAheadKB   = 1024
+	maxBackground = 128
+	// unmountGrace is for how long Unmount lets those who still use the mount
+	// go on before it cuts them off.
+	unmountGrace = time.Second
+)
+
+// A MountPoint is a directory on which a tree is mounted.
+type MountPoint struct {
+	dir    string
+	dev    string // device number "0:42", or "" if not known
+	server *fuse.Server
+	door   *door
+	log    *slog.Logger
+	done   chan struct{} // closed when all is over
+
+	mu        sync.Mutex // held by Unmount
+	unmounted bool
+}
+
+// Mount mounts tree on the directory dir and serves it until it is unmounted,
+// by Unmount or by anybody else. A dead mount that is left on dir is taken
+// away first. ctx bounds the mounting only.
+func Mount(ctx context.Context, dir string, tree *bridge.Tree, opt Options) (*MountPoint, error) {
+	opt, flags, err := opt.validate()
+	if err != nil {
+		return nil, err
+	}
+	if dir, err = prepareDir(dir, opt.Logger); err != nil {
+		return nil, fmt.Errorf("fusefs: %w", err)
+	}
+	d, err := newDoor(ctx, tree, opt)
+	if err != nil {
+		return nil, fmt.Errorf("fusefs: root of the mount: %w", err)
+	}
+	server, err := fuse.NewServer(d, dir, mountOptions(opt, flags))
+	if err != nil {
+		d.close()
+		return nil, fmt.Errorf("fusefs: mount on %s: %w", dir, err)
+	}
+	m := &MountPoint{
+		dir:    dir,
+		dev:    mountDevice(dir),
+		server: server,
+		door:   d,
+		log:    opt.Logger,
+		done:   make(chan struct{}),
+	}
+	setReadAhead(m.dev)
+	go m.serve()
+	return m, nil
+}
+
+// mountOptions returns what go-fuse is to ask of the kernel.
+func mountOptions(opt Options, flags mountFlags) *fuse.MountOptions {
+	o := &fuse.MountOptions{
+		AllowOther:        opt.AllowOther,
+		MaxBackground:     maxBackground,
+		MaxWrite:          maxWrite,
+		FsName:            opt.FSName,
+		Name:              flags.subtype,
+		EnableLocks:       true,
+		Logger:            slogger(opt.Logger),
+		ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_HANDLE_KILLPRIV_V2,
+	}
+	if opt.Realm != nil {
+		o.Options = append(o.Options, "default_permissions")
+	}
+	if os.Geteuid() == 0 {
+		o.DirectMount = true
+		o.DirectMountFlags = flags.bits()
+	} else {
+		o.Options = append(o.Options, flags.names()...)
+	}
+	return o
+}
+
+// slogger returns the log for go-fuse's own messages, which are for debugging.
+func slogger(l *slog.Logger) *log.Logger {
+	return slog.NewLogLogger(l.Handler(), slog.LevelDebug)
+}
+
+// serve runs the mount until it is gone, and then closes what is left open.
+func (m *MountPoint) serve() {
+	defer close(m.done)
+	m.door.startNotifier(m.server)
+	m.server.Serve()
+	m.door.close()
+}
+
+// Dir returns the absolute path that is mounted on.
+func (m *MountPoint) Dir() string { return m.dir }
+
+// Wait returns when the file system is unmounted, by whomever, and all files
+// are closed.
+func (m *MountPoint) Wait() { <-m.done }
+
+// Unmount takes the mount away and returns when all files are closed and what
+// was written has been handed on. If the mount is busy it is taken out of the
+// name space at once, and those who still use it have a moment to finish.
+// After that their calls fail.
+func (m *MountPoint) Unmount() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	select {
+	case <-m.done:
+		return nil
+	default:
+	}
+	if !m.unmounted {
+		if err := unmount(m.dir, false); err != nil {
+			m.log.Debug("mount is busy, detaching it", "dir", m.dir, "err", err)
+			if err := unmount(m.dir, true); err != nil && !m.over(unmountGrace) {
+				return fmt.Errorf("fusefs: unmount %s: %w", m.dir, err)
+			}
+		}
+		m.unmounted = true
+	}
+	if m.over(unmountGrace) {
+		return nil
+	}
+	if err := abort(m.dev); err != nil {
+		m.log.Debug("cannot cut off who uses the mount", "dir", m.dir, "err", err)
+	}
+	if !m.over(closeTimeout + unmountGrace) {
+		return fmt.Errorf("fusefs: unmount %s: %w", m.dir, syscall.EBUSY)
+	}
+	return nil
+}
+
+// over reports whether the mount has ended, waiting for it up to d.
+func (m *MountPoint) over(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-m.done:
+		return true
+	case <-t.C:
+		return false
+	}
+}

@@ -1,0 +1,197 @@
+package fusefs
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"sftpbridge/bridge"
+)
+
+// noticeTimeout is for how long a request waits at most for the kernel to be
+// told something.
+const noticeTimeout = time.Second
+
+// A notice is something that the kernel is to be told, because it does not
+// know it from its own requests.
+type notice struct {
+	kind  noticeKind
+	id    uint64
+	name  string        // of an entry in the directory id
+	child uint64        // the node that the entry meant, for noticeGone
+	done  chan struct{} // closed when it is told; may be nil
+}
+
+type noticeKind uint8
+
+const (
+	noticeAttr    noticeKind = iota // attributes
+	noticeContent                   // attributes and pages
+	noticeEntry                     // a name
+	noticeGone                      // a name that was removed
+)
+
+// notices are what the door itself has to tell. Adding one never waits.
+type notices struct {
+	// count grows whenever the kernel is about to be told something.
+	count atomic.Uint64
+	ready chan struct{} // made by init
+
+	mu    sync.Mutex
+	queue []notice // guarded by mu
+}
+
+func (q *notices) init() { q.ready = make(chan struct{}, 1) }
+
+func (q *notices) add(n ...notice) {
+	q.mu.Lock()
+	q.queue = append(q.queue, n...)
+	q.mu.Unlock()
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (q *notices) take() []notice {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	taken := q.queue
+	q.queue = nil
+	return taken
+}
+
+// A notifier tells the kernel; *fuse.Server is one.
+type notifier interface {
+	InodeNotify(node uint64, off, length int64) fuse.Status
+	EntryNotify(parent uint64, name string) fuse.Status
+	DeleteNotify(parent, child uint64, name string) fuse.Status
+}
+
+// startNotifier starts the one goroutine that tells the kernel of changes. It
+// ends with close.
+func (d *door) startNotifier(kernel notifier) {
+	ctx, stop := context.WithCancel(d.ctx)
+	d.stop = stop
+	d.running.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-d.sub.Ready():
+				events := d.sub.Take()
+				for _, e := range events {
+					if n, ok := d.noticeOf(e); ok {
+						d.tell(kernel, n)
+					}
+				}
+				d.sub.Done()
+			case <-d.notices.ready:
+				for _, n := range d.notices.take() {
+					d.tell(kernel, n)
+					if n.done != nil {
+						close(n.done)
+					}
+				}
+			}
+		}
+	})
+}
+
+// noticeOf translates an event; false if the kernel has never heard of the node.
+func (d *door) noticeOf(e bridge.Event) (notice, bool) {
+	// Answers that are being made at this time may be of before the change.
+	d.notices.count.Add(1)
+	id, known := d.nodes.known(e.Node)
+	if !known {
+		return notice{}, false
+	}
+	n := notice{id: id, name: e.Name}
+	switch e.Kind {
+	case bridge.AttrChanged:
+		n.kind = noticeAttr
+	case bridge.ContentChanged:
+		n.kind = noticeContent
+	case bridge.EntryChanged:
+		n.kind = noticeEntry
+	case bridge.EntryGone:
+		n.kind = noticeEntry
+		if e.Child != nil {
+			if child, known := d.nodes.known(e.Child); known {
+				n.kind, n.child = noticeGone, child
+			}
+		}
+	}
+	return n, true
+}
+
+// tell tells the kernel. That it does not know the node or the name, any
+// more or yet, is no error.
+func (d *door) tell(kernel notifier, n notice) {
+	d.notices.count.Add(1)
+	switch n.kind {
+	case noticeAttr:
+		kernel.InodeNotify(n.id, -1, 0)
+	case noticeContent:
+		kernel.InodeNotify(n.id, 0, 0)
+	case noticeGone:
+		if kernel.DeleteNotify(n.id, n.child, n.name).Ok() {
+			kernel.InodeNotify(n.child, -1, 0) // it may have other names
+			break
+		}
+		fallthrough
+	case noticeEntry:
+		kernel.EntryNotify(n.id, n.name)
+	}
+}
+
+// searchChanged has the kernel forget what it knows of the directory n if its
+// avatar may no longer search it: without default_permissions it would go on
+// walking through names that it remembers. The request that took the
+// permission away waits for that, but not for names in use: the kernel lets
+// them go only after the request.
+func (d *door) searchChanged(n *bridge.Node, a bridge.Attr) {
+	avatar := d.opt.Avatar
+	if avatar == nil || bridge.CheckAccess(&avatar.Cred, a, bridge.MayExec) == nil {
+		return
+	}
+	var all []notice
+	for _, e := range n.Names() {
+		if dir, known := d.nodes.known(e.Dir); known {
+			all = append(all, notice{kind: noticeEntry, id: dir, name: e.Name})
+		}
+		d.tree.Forget(e.Dir, 1)
+	}
+	done := make(chan struct{})
+	if len(all) > 0 {
+		all[len(all)-1].done = done
+	} else {
+		close(done)
+	}
+	d.notices.add(append(all, d.childNotices(n)...)...)
+	t := time.NewTimer(noticeTimeout)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C:
+	}
+}
+
+// childNotices returns a notice for each name in the directory dir that the
+// kernel knows.
+func (d *door) childNotices(dir *bridge.Node) []notice {
+	var all []notice
+	id := d.nodes.id(dir)
+	for _, n := range d.nodes.all() {
+		for _, e := range n.Names() {
+			if e.Dir == dir {
+				all = append(all, notice{kind: noticeEntry, id: id, name: e.Name})
+			}
+			d.tree.Forget(e.Dir, 1)
+		}
+	}
+	return all
+}
