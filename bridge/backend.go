@@ -206,3 +206,9 @@ type SeekFile interface {
 	// SEEK_DATA, 3) or in a hole (SEEK_HOLE, 4), or ENXIO.
 	Seek(ctx context.Context, off int64, whence int) (int64, error)
 }
+
+// An OpenedFile knows the attributes that the file had when it was opened, at
+// no further cost. Without it, the tree asks when it needs them.
+type OpenedFile interface {
+	Opened() (Attr, bool)
+}

@@ -1,0 +1,246 @@
+package bridge
+
+import (
+	"context"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Lookup returns the node of the entry name in dir, with a reference, and its
+// attributes. The caller needs search permission on dir (EACCES). The names
+// "." and ".." are those of dir and of a directory that it is in. ENOENT,
+// ENOTDIR, ENAMETOOLONG, EINVAL.
+func (t *Tree) Lookup(ctx context.Context, c Caller, dir *Node, name string) (*Node, Attr, error) {
+	t.renameMu.RLock()
+	defer t.renameMu.RUnlock()
+	n, a, err := t.lookup(ctx, c, dir, name)
+	return n, a, t.fail("lookup", dir, name, err)
+}
+
+func (t *Tree) lookup(ctx context.Context, c Caller, dir *Node, name string) (*Node, Attr, error) {
+	if err := CheckName(name); err != nil {
+		return nil, Attr{}, err
+	}
+	if err := t.search(ctx, c, dir); err != nil {
+		return nil, Attr{}, err
+	}
+	if name == "." || name == ".." {
+		return t.lookupDots(ctx, dir, name)
+	}
+	if err := t.allow(c, OpList, dir, name); err != nil {
+		return nil, Attr{}, err
+	}
+	return t.find(ctx, dir, name)
+}
+
+func (t *Tree) lookupDots(ctx context.Context, dir *Node, name string) (*Node, Attr, error) {
+	t.mu.Lock()
+	n := dir
+	if name == ".." && len(dir.names) > 0 {
+		n = dir.names[0].dir
+	}
+	t.refLocked(n)
+	t.unlock()
+	a, err := t.attr(ctx, n)
+	if err != nil {
+		t.Forget(n, 1)
+		return nil, Attr{}, err
+	}
+	return n, a, nil
+}
+
+// search returns an error unless the caller may search the directory dir.
+// renameMu is held.
+func (t *Tree) search(ctx context.Context, c Caller, dir *Node) error {
+	if dir.typ != syscall.S_IFDIR {
+		return syscall.ENOTDIR
+	}
+	if c.Cred.IsRoot() {
+		return nil
+	}
+	a, err := t.attr(ctx, dir)
+	if err != nil {
+		return err
+	}
+	return CheckAccess(&c.Cred, a, MayExec)
+}
+
+// find returns the node of an entry with a reference, whoever asks. renameMu
+// is held.
+func (t *Tree) find(ctx context.Context, dir *Node, name string) (*Node, Attr, error) {
+	mu := t.entryLock(dir, name)
+	mu.Lock()
+	defer mu.Unlock()
+	return t.findLocked(ctx, dir, name)
+}
+
+// findLocked is find with the entry's lock held.
+func (t *Tree) findLocked(ctx context.Context, dir *Node, name string) (*Node, Attr, error) {
+	t.mu.Lock()
+	n, a, k := t.recallLocked(dir, name, time.Now())
+	if k == there {
+		t.refLocked(n)
+	}
+	path, named := dir.backendPathLocked()
+	t.unlock()
+	switch {
+	case k == there:
+		return n, a, nil
+	case k == notThere || !named:
+		return nil, Attr{}, syscall.ENOENT
+	}
+	return t.ask(ctx, dir, path, name)
+}
+
+// ask has the backend tell of an entry. path is that of dir.
+func (t *Tree) ask(ctx context.Context, dir *Node, path, name string) (*Node, Attr, error) {
+	if t.watch != nil {
+		t.watch.begin(dir, path)
+	}
+	stamp, until := t.now()
+	a, err := t.backend.Lstat(ctx, child(path, name))
+	if err != nil {
+		if Errno(err) == syscall.ENOENT {
+			t.gone(dir, name)
+		}
+		return nil, Attr{}, err
+	}
+	t.mu.Lock()
+	n, was := t.enterLocked(dir, name, a, stamp, until)
+	t.refLocked(n)
+	a = t.shownLocked(n)
+	t.unlock()
+	if was != nil {
+		t.publish(0, Event{Node: dir, Kind: EntryChanged, Name: name})
+	}
+	return n, a, nil
+}
+
+// gone notes that the backend does not have an entry.
+func (t *Tree) gone(dir *Node, name string) {
+	t.mu.Lock()
+	was := dir.children[name]
+	if was != nil {
+		t.refLocked(was)
+		t.unhangLocked(was, entry{dir, name})
+	}
+	if t.traits.Slow {
+		t.absentLocked(dir, name, time.Now())
+	}
+	t.unlock()
+	if was != nil {
+		t.publish(0, Event{Node: dir, Kind: EntryGone, Name: name, Child: was})
+		t.Forget(was, 1)
+	}
+}
+
+// Walk returns the node of a slash-separated path below the root, with a
+// reference, whoever asks, and without following symbolic links: for a door
+// that has to find its root.
+func (t *Tree) Walk(ctx context.Context, path string) (*Node, Attr, error) {
+	t.renameMu.RLock()
+	defer t.renameMu.RUnlock()
+	n, a, err := t.lookupDots(ctx, t.root, ".")
+	for name := range strings.SplitSeq(path, "/") {
+		if err != nil || name == "" || name == "." {
+			continue
+		}
+		dir := n
+		if dir.typ != syscall.S_IFDIR {
+			err = syscall.ENOTDIR
+		} else if name == ".." {
+			err = syscall.EINVAL
+		} else {
+			n, a, err = t.find(ctx, dir, name)
+		}
+		t.Forget(dir, 1)
+	}
+	if err != nil {
+		return nil, Attr{}, t.fail("walk", t.root, strings.Trim(path, "/"), err)
+	}
+	return n, a, nil
+}
+
+// GetAttr returns the attributes of n: stat(2), which needs no permission on
+// the file itself.
+func (t *Tree) GetAttr(ctx context.Context, c Caller, n *Node) (Attr, error) {
+	t.renameMu.RLock()
+	defer t.renameMu.RUnlock()
+	if err := t.allow(c, OpList, n, ""); err != nil {
+		return Attr{}, t.fail("getattr", n, "", err)
+	}
+	a, err := t.attr(ctx, n)
+	return a, t.fail("getattr", n, "", err)
+}
+
+// Access says whether the caller may do what mask has of MayRead, MayWrite and
+// MayExec, as access(2); 0 asks for existence only.
+func (t *Tree) Access(ctx context.Context, c Caller, n *Node, mask uint32) error {
+	t.renameMu.RLock()
+	defer t.renameMu.RUnlock()
+	return t.fail("access", n, "", t.access(ctx, c, n, mask))
+}
+
+func (t *Tree) access(ctx context.Context, c Caller, n *Node, mask uint32) error {
+	a, err := t.attr(ctx, n)
+	if err != nil {
+		return err
+	}
+	if mask&MayWrite != 0 {
+		if t := a.Type(); t == syscall.S_IFREG || t == syscall.S_IFDIR || t == syscall.S_IFLNK {
+			if err := n.tree.mutable(c); err != nil {
+				return err
+			}
+		}
+	}
+	if err := CheckAccess(&c.Cred, a, mask); err != nil {
+		return err
+	}
+	return t.allow(c, opsOfAccess(a, mask), n, "")
+}
+
+// opsOfAccess returns what a mask of access(2) means for rules.
+func opsOfAccess(a Attr, mask uint32) (op Ops) {
+	switch {
+	case a.IsDir():
+		return OpList
+	case mask&MayRead != 0 && mask&MayWrite != 0:
+		return OpRead | OpWrite
+	case mask&MayWrite != 0:
+		return OpWrite
+	case mask != 0:
+		return OpRead
+	}
+	return OpList
+}
+
+// Readlink returns what the symbolic link n holds (EINVAL).
+func (t *Tree) Readlink(ctx context.Context, c Caller, n *Node) (string, error) {
+	t.renameMu.RLock()
+	defer t.renameMu.RUnlock()
+	if n.typ != syscall.S_IFLNK || t.symlinks == nil {
+		return "", t.fail("readlink", n, "", syscall.EINVAL)
+	}
+	if err := t.allow(c, OpList, n, ""); err != nil {
+		return "", t.fail("readlink", n, "", err)
+	}
+	path, err := t.pathOf(n)
+	if err != nil {
+		return "", t.fail("readlink", n, "", err)
+	}
+	target, err := t.symlinks.Readlink(ctx, path)
+	return target, t.fail("readlink", n, "", err)
+}
+
+// pathOf returns the name of n for the backend, or ENOENT. renameMu is held,
+// and as long as it is, the name stays true.
+func (t *Tree) pathOf(n *Node) (string, error) {
+	t.mu.Lock()
+	path, ok := n.backendPathLocked()
+	t.unlock()
+	if !ok {
+		return "", syscall.ENOENT
+	}
+	return path, nil
+}

@@ -1,0 +1,283 @@
+package bridge
+
+import (
+	"context"
+	"syscall"
+	"time"
+)
+
+// backendFlags are the open flags that mean something to a backend.
+const backendFlags = syscall.O_ACCMODE | syscall.O_TRUNC | syscall.O_APPEND
+
+// Open opens the regular file n; O_CREAT and O_EXCL are ignored. What the
+// handle may do is decided here. EACCES, EROFS, EISDIR, ELOOP for a symbolic
+// link, ENXIO for other files.
+func (t *Tree) Open(ctx context.Context, c Caller, n *Node, flags OpenFlags) (*Handle, error) {
+	t.renameMu.RLock()
+	defer t.renameMu.RUnlock()
+	h, err := t.open(ctx, c, n, flags&backendFlags)
+	return h, t.fail("open", n, "", err)
+}
+
+// open is Open with renameMu held.
+func (t *Tree) open(ctx context.Context, c Caller, n *Node, flags OpenFlags) (*Handle, error) {
+	a, err := t.attr(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.mayOpen(c, n, a, flags); err != nil {
+		return nil, err
+	}
+	path, err := t.pathOf(n)
+	if err != nil {
+		return nil, err
+	}
+	if flags.Has(syscall.O_TRUNC) {
+		n.opMu.Lock()
+		defer n.opMu.Unlock()
+		if err := t.flush(ctx, n); err != nil {
+			return nil, err
+		}
+	}
+	stamp, until := t.now()
+	file, err := t.backend.Open(ctx, path, t.fileFlags(flags), SetAttr{})
+	if err != nil {
+		return nil, err
+	}
+	if o, ok := file.(OpenedFile); ok {
+		if a, ok := o.Opened(); ok && !flags.Has(syscall.O_TRUNC) {
+			t.mu.Lock()
+			t.storeLocked(n, a, stamp, until)
+			t.unlock()
+		}
+	}
+	h := t.newHandle(c, n, file, flags)
+	if flags.Has(syscall.O_TRUNC) {
+		t.truncated(ctx, c, n, h, a)
+	}
+	return h, nil
+}
+
+// fileFlags are the flags with which the backend opens a file. Appending to a
+// slow one is done by the tree, which writes behind.
+func (t *Tree) fileFlags(flags OpenFlags) OpenFlags {
+	if t.traits.Slow {
+		return flags &^ syscall.O_APPEND
+	}
+	return flags
+}
+
+// mayOpen returns an error unless the caller may open n, which has the
+// attributes a.
+func (t *Tree) mayOpen(c Caller, n *Node, a Attr, flags OpenFlags) error {
+	var mask uint32
+	var op Ops
+	if flags.Reads() {
+		mask |= MayRead
+		op |= OpRead
+	}
+	if flags.Writes() {
+		mask |= MayWrite
+		op |= OpWrite
+	}
+	if flags.Has(syscall.O_TRUNC) {
+		mask |= MayWrite
+		op |= OpOverwrite
+	}
+	switch a.Type() {
+	case syscall.S_IFREG:
+	case syscall.S_IFDIR:
+		return syscall.EISDIR
+	case syscall.S_IFLNK:
+		return syscall.ELOOP
+	default:
+		return syscall.ENXIO
+	}
+	if err := CheckAccess(&c.Cred, a, mask); err != nil {
+		return err
+	}
+	if mask&MayWrite != 0 {
+		if err := t.mutable(c); err != nil {
+			return err
+		}
+	}
+	return t.allow(c, op, n, "")
+}
+
+// truncated takes up that n, which had the attributes a, was emptied as it was
+// opened.
+func (t *Tree) truncated(ctx context.Context, c Caller, n *Node, h *Handle, a Attr) {
+	t.mu.Lock()
+	t.changedLocked(n)
+	if t.traits.Slow {
+		t.applyLocked(n, SetAttr{Valid: SetSize})
+	}
+	content := n.content
+	t.unlock()
+	if content != nil {
+		content.Truncate(0)
+	}
+	h.dropPrivileges(ctx, a)
+	t.publish(c.Door, Event{Node: n, Kind: ContentChanged})
+}
+
+// Create opens the entry name of dir with the flags, which have O_CREAT, and
+// makes it with the permissions of attr if it is not there; made says which.
+// The door has taken the umask from attr.Mode. A name that is there is opened as by Open, or
+// with O_EXCL is EEXIST.
+func (t *Tree) Create(ctx context.Context, c Caller, dir *Node, name string, flags OpenFlags, attr SetAttr) (n *Node, h *Handle, a Attr, made bool, err error) {
+	t.renameMu.RLock()
+	defer t.renameMu.RUnlock()
+	mu := t.entryLock(dir, name)
+	mu.Lock()
+	defer mu.Unlock()
+	for range 3 { // somebody else may make and remove the name behind our back
+		n, h, a, made, err = t.create(ctx, c, dir, name, flags, attr)
+		if Errno(err) != syscall.EEXIST || flags.Has(syscall.O_EXCL) {
+			break
+		}
+	}
+	return n, h, a, made, t.fail("create", dir, name, err)
+}
+
+func (t *Tree) create(ctx context.Context, c Caller, dir *Node, name string, flags OpenFlags, attr SetAttr) (*Node, *Handle, Attr, bool, error) {
+	fail := func(err error) (*Node, *Handle, Attr, bool, error) { return nil, nil, Attr{}, false, err }
+	if err := CheckName(name); err != nil {
+		return fail(err)
+	}
+	if isDots(name) {
+		return fail(syscall.EISDIR)
+	}
+	if err := t.search(ctx, c, dir); err != nil {
+		return fail(err)
+	}
+	n, a, err := t.findLocked(ctx, dir, name)
+	switch {
+	case Errno(err) == syscall.ENOENT:
+		return t.createNew(ctx, c, dir, name, flags, attr)
+	case err != nil:
+		return fail(err)
+	case flags.Has(syscall.O_EXCL):
+		t.Forget(n, 1)
+		return fail(syscall.EEXIST)
+	}
+	h, err := t.open(ctx, c, n, flags&backendFlags)
+	if err == nil && flags.Has(syscall.O_TRUNC) {
+		a, err = h.attr(ctx)
+	}
+	if err != nil {
+		t.Forget(n, 1)
+		return fail(err)
+	}
+	return n, h, a, false, nil
+}
+
+func (t *Tree) createNew(ctx context.Context, c Caller, dir *Node, name string, flags OpenFlags, attr SetAttr) (*Node, *Handle, Attr, bool, error) {
+	fail := func(err error) (*Node, *Handle, Attr, bool, error) { return nil, nil, Attr{}, false, err }
+	dirAttr, err := t.mayCreate(ctx, c, dir, name, OpCreate)
+	if err != nil {
+		return fail(err)
+	}
+	path, err := t.pathOf(dir)
+	if err != nil {
+		return fail(err)
+	}
+	if t.watch != nil {
+		t.watch.begin(dir, path)
+	}
+	set := NewAttr(&c.Cred, dirAttr, syscall.S_IFREG|attr.Mode&0o7777)
+	file, err := t.backend.Open(ctx, child(path, name), t.fileFlags(flags&backendFlags)|syscall.O_CREAT|syscall.O_EXCL, set)
+	if err != nil {
+		t.doubt(dir, name)
+		return fail(err)
+	}
+	a, err := t.attrOfNew(ctx, file)
+	if err != nil {
+		file.Close(ctx)
+		t.doubt(dir, name)
+		return fail(err)
+	}
+	stamp, until := t.now()
+	t.mu.Lock()
+	n, _ := t.enterLocked(dir, name, a, stamp, until)
+	t.refLocked(n)
+	t.entryChangedLocked(dir, name, n)
+	a = t.shownLocked(n)
+	t.unlock()
+	h := t.newHandle(c, n, file, flags&backendFlags)
+	t.publish(c.Door, Event{Node: dir, Kind: EntryChanged, Name: name}, Event{Node: dir, Kind: AttrChanged})
+	return n, h, a, true, nil
+}
+
+func (t *Tree) attrOfNew(ctx context.Context, file File) (Attr, error) {
+	if o, ok := file.(OpenedFile); ok {
+		if a, ok := o.Opened(); ok {
+			return a, nil
+		}
+	}
+	return file.Attr(ctx)
+}
+
+// newHandle makes the handle of a file that was opened.
+func (t *Tree) newHandle(c Caller, n *Node, file File, flags OpenFlags) *Handle {
+	h := &Handle{tree: t, node: n, file: file, flags: flags, cred: c.Cred, door: c.Door}
+	t.mu.Lock()
+	defer t.unlock()
+	t.refLocked(n)
+	if n.handles == nil {
+		n.handles = make(map[*Handle]struct{})
+	}
+	n.handles[h] = struct{}{}
+	if t.traits.Slow && n.content == nil {
+		n.content = t.cache.NewFile()
+	}
+	h.content = n.content
+	return h
+}
+
+// anyHandle returns an open handle of n, one for writing if write is set, or
+// nil. It stays open until done is called.
+func (t *Tree) anyHandle(n *Node, write bool) *Handle {
+	t.mu.Lock()
+	defer t.unlock()
+	for h := range n.handles {
+		if !write || h.flags.Writes() {
+			h.useMu.RLock() // Close waits only after it has left the set
+			return h
+		}
+	}
+	return nil
+}
+
+func (h *Handle) done() { h.useMu.RUnlock() }
+
+// flush waits until what was written to n has reached the backend. A failure
+// is told to each handle that is open for writing, by its next Flush, Sync or
+// Close, and is not the error of this call, which is that of waiting.
+func (t *Tree) flush(ctx context.Context, n *Node) error {
+	t.mu.Lock()
+	content, modified := n.content, n.modified
+	t.unlock()
+	if content == nil || !modified {
+		return nil
+	}
+	err := content.Flush(ctx)
+	if err != nil && ctx.Err() != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.unlock()
+	if !content.Dirty() {
+		n.modified = false
+	}
+	t.changedLocked(n)
+	n.attrUntil = time.Time{} // the backend knows the times
+	if err != nil {
+		for h := range n.handles {
+			if h.flags.Writes() && h.failed == nil {
+				h.failed = err
+			}
+		}
+	}
+	return nil
+}
