@@ -1,0 +1,214 @@
+package blockcache
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"slices"
+)
+
+const maxOffset = math.MaxInt64
+
+// errNoRoom ends a fetch for which there is no memory.
+var errNoRoom = errors.New("blockcache: no room")
+
+// A fetch is a read of a source that is under way: in the background for
+// blocks, or by a reader for itself (then src and all up to err are unused).
+type fetch struct {
+	off  int64
+	size int // bytes asked for
+
+	src    Source
+	cancel context.CancelFunc
+	done   chan struct{} // closed at the end
+	buf    *buffer       // valid after done, while refs are held
+	n      int           // valid after done, as err
+	err    error         // not io.EOF
+
+	refs  int    // of buf
+	patch []byte // what was written and sent since the fetch began, of size bytes; or nil
+	spans spans  // the parts of patch that are set
+	wend  int64  // the highest end of what was sent since
+	// guarded by File.mu
+}
+
+func (ft *fetch) end() int64 { return ft.off + int64(ft.size) }
+
+// fetchLocked begins to fetch count blocks from the index first on, as far as
+// the file's size goes. It reports whether there is room for it. The caller
+// holds f.mu.
+func (f *File) fetchLocked(src Source, first, count, size int64) bool {
+	off := first * BlockSize
+	n := min(count*BlockSize, size-off)
+	if f.closed || !f.cache.beginFetch(n) {
+		return false
+	}
+	ft := &fetch{src: src, off: off, size: int(n), refs: 1, done: make(chan struct{})}
+	var ctx context.Context
+	ctx, ft.cancel = context.WithCancel(f.ctx)
+	f.reads = append(f.reads, ft)
+	for idx := first; idx*BlockSize < ft.end(); idx++ {
+		f.pending[idx] = ft
+	}
+	f.wg.Go(func() {
+		defer f.cache.endFetch(n)
+		f.fetch(ctx, ft)
+	})
+	return true
+}
+
+// fetch runs ft: it reads, stores the blocks and tells who waits.
+func (f *File) fetch(ctx context.Context, ft *fetch) {
+	defer ft.cancel()
+	n, err := 0, errNoRoom
+	buf := f.cache.clean(ft.size)
+	if buf != nil {
+		n, err = ft.src.ReadAt(ctx, buf.b[:ft.size], ft.off)
+	}
+	if err == nil && n < ft.size {
+		err = io.ErrUnexpectedEOF
+	}
+	if errors.Is(err, io.EOF) || n == ft.size {
+		err = nil
+	}
+	var room [maxIO / BlockSize]*buffer
+	if err == nil {
+		f.makeRoom(ft, room[:])
+	}
+
+	f.mu.Lock()
+	f.forgetLocked(ft)
+	ft.buf, ft.err = buf, err
+	if err == nil {
+		ft.n = f.patchLocked(ft, buf.b[:ft.size], n)
+		f.storeFetchLocked(ft, room[:])
+	}
+	f.detachLocked(ft)
+	close(ft.done)
+	f.unrefLocked(ft)
+	f.mu.Unlock()
+
+	for _, b := range room {
+		if b != nil {
+			f.cache.put(b)
+		}
+	}
+}
+
+// makeRoom gets the buffers for the blocks of ft, as long as there is room.
+func (f *File) makeRoom(ft *fetch, room []*buffer) {
+	for i := 0; i*BlockSize < ft.size; i++ {
+		room[i] = f.cache.clean(min(BlockSize, ft.size-i*BlockSize))
+		if room[i] == nil {
+			return
+		}
+	}
+}
+
+// storeFetchLocked stores what ft brought in the buffers of room, which it
+// takes, except for blocks that were detached since. The caller holds f.mu.
+func (f *File) storeFetchLocked(ft *fetch, room []*buffer) {
+	for i, buf := range room {
+		idx := ft.off/BlockSize + int64(i)
+		lo := i * BlockSize
+		if buf == nil || lo >= ft.n || f.pending[idx] != ft || f.blocks[idx] != nil {
+			continue
+		}
+		f.storeLocked(idx, ft.buf.b[lo:min(lo+BlockSize, ft.n)], buf)
+		room[i] = nil
+	}
+}
+
+// patchLocked puts what was written since ft began over p, of whose bytes the
+// source gave n and then the end of the file, and returns how many there are
+// now. The caller holds f.mu.
+func (f *File) patchLocked(ft *fetch, p []byte, n int) int {
+	if end := max(ft.wend, f.endLocked()); end > ft.off+int64(n) && n < len(p) {
+		m := int(min(int64(len(p)), end-ft.off))
+		clear(p[n:m])
+		n = m
+	}
+	for _, s := range ft.spans {
+		if s.lo < n {
+			copy(p[s.lo:n], ft.patch[s.lo:s.hi])
+		}
+	}
+	f.overlayLocked(p[:n], ft.off)
+	return n
+}
+
+// recordLocked has the reads under way know of the data p, which the source
+// has got at off while they ran. The caller holds f.mu.
+func (f *File) recordLocked(p []byte, off int64) {
+	for _, ft := range f.reads {
+		ft.wend = max(ft.wend, off+int64(len(p)))
+		lo, hi := max(off, ft.off), min(off+int64(len(p)), ft.end())
+		if lo >= hi {
+			continue
+		}
+		if ft.patch == nil {
+			ft.patch = make([]byte, ft.size)
+			f.cache.count(int64(ft.size))
+		}
+		copy(ft.patch[lo-ft.off:], p[lo-off:hi-off])
+		ft.spans = ft.spans.add(int(lo-ft.off), int(hi-ft.off))
+	}
+}
+
+// forgetLocked ends the recording for ft. The caller holds f.mu.
+func (f *File) forgetLocked(ft *fetch) {
+	i := slices.Index(f.reads, ft)
+	f.reads = slices.Delete(f.reads, i, i+1)
+	if ft.patch != nil {
+		f.cache.count(-int64(ft.size))
+	}
+}
+
+// unrefLocked gives up one use of ft.buf. The caller holds f.mu.
+func (f *File) unrefLocked(ft *fetch) {
+	ft.refs--
+	if ft.refs == 0 && ft.buf != nil {
+		f.cache.put(ft.buf)
+	}
+}
+
+// detachLocked lets nobody join ft any more, nor its blocks be stored. The
+// caller holds f.mu.
+func (f *File) detachLocked(ft *fetch) {
+	for idx := ft.off / BlockSize; idx*BlockSize < ft.end(); idx++ {
+		if f.pending[idx] == ft {
+			delete(f.pending, idx)
+		}
+	}
+}
+
+// detachRangeLocked detaches the fetches that overlap [off, end). The caller
+// holds f.mu.
+func (f *File) detachRangeLocked(off, end int64) {
+	for _, ft := range f.reads {
+		if ft.off < end && ft.end() > off {
+			f.detachLocked(ft)
+		}
+	}
+}
+
+// A span is a range [lo, hi).
+type span struct{ lo, hi int }
+
+// spans are in order and do not touch.
+type spans []span
+
+// add returns s with [lo, hi) in it.
+func (s spans) add(lo, hi int) spans {
+	i := 0
+	for i < len(s) && s[i].hi < lo {
+		i++
+	}
+	j := i
+	for j < len(s) && s[j].lo <= hi {
+		lo, hi = min(lo, s[j].lo), max(hi, s[j].hi)
+		j++
+	}
+	return slices.Replace(s, i, j, span{lo, hi})
+}
