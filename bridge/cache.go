@@ -154,8 +154,8 @@ func (t *Tree) shownLocked(n *Node) Attr {
 		a.Size = max(a.Size, n.content.End())
 	}
 	if a.Nlink == 0 {
-		a.Nlink = max(1, uint32(len(n.names)))
-		if a.IsDir() {
+		a.Nlink = uint32(len(n.names))
+		if a.IsDir() && (a.Nlink > 0 || n.id == rootID) {
 			a.Nlink = 2
 		}
 	}

@@ -237,6 +237,7 @@ func (t *Tree) Forget(n *Node, refs uint64) {
 // hangLocked gives n the name e, and returns the node that had it.
 func (t *Tree) hangLocked(n *Node, e entry) (was *Node) {
 	delete(e.dir.absent, e.name)
+	n.attrUntil = n.linkCountUntilLocked()
 	if was = e.dir.children[e.name]; was == n {
 		return nil
 	}
@@ -258,6 +259,15 @@ func (t *Tree) hangLocked(n *Node, e entry) (was *Node) {
 	return was
 }
 
+// linkCountUntilLocked returns up to when the attributes of n are believed
+// when it gets or loses a name: no longer, if the backend counts the links.
+func (n *Node) linkCountUntilLocked() time.Time {
+	if n.attr.Nlink > 0 {
+		return time.Time{}
+	}
+	return n.attrUntil
+}
+
 // unhangLocked takes the name e from n.
 func (t *Tree) unhangLocked(n *Node, e entry) {
 	i := slices.Index(n.names, e)
@@ -265,6 +275,7 @@ func (t *Tree) unhangLocked(n *Node, e entry) {
 		return
 	}
 	t.refLocked(n)
+	n.attrUntil = n.linkCountUntilLocked()
 	n.names = slices.Delete(n.names, i, i+1)
 	delete(e.dir.children, e.name)
 	if len(n.names) == 0 && n.attr.Nlink <= 1 && t.byID[n.fileID] == n {
