@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -81,8 +82,8 @@ func checkCertificate(cert *ssh.Certificate, principals []string, remote net.Add
 		return errors.New("the certificate is for other principals")
 	}
 	if list, ok := cert.CriticalOptions[sourceAddress]; ok {
-		patterns := strings.Split(list, ",")
-		if checkAddressList(patterns) != nil || !matchAddress(patterns, addrOf(remote)) {
+		networks := strings.Split(list, ",")
+		if slices.ContainsFunc(networks, notNetwork) || !matchAddress(networks, addrOf(remote)) {
 			return ErrKeyFrom
 		}
 	}
@@ -94,4 +95,14 @@ func checkCertificate(cert *ssh.Certificate, principals []string, remote net.Add
 		Clock:                    func() time.Time { return now },
 	}
 	return checker.CheckCert(principals[i], cert)
+}
+
+// notNetwork reports whether s is neither an address nor a network: there are
+// no patterns in a certificate.
+func notNetwork(s string) bool {
+	if _, err := netip.ParseAddr(s); err == nil {
+		return false
+	}
+	p, err := netip.ParsePrefix(s)
+	return err != nil || p != p.Masked()
 }

@@ -59,9 +59,6 @@ func (s *session) serveParallel(ctx context.Context, cancel context.CancelFunc, 
 	go func() { written <- p.write(rw) }()
 	err := p.read(ctx, rw)
 	close(p.queue)
-	if err != nil && !errors.Is(err, io.EOF) {
-		cancel()
-	}
 	late := time.AfterFunc(s.opt.CloseTimeout, cancel)
 	defer late.Stop()
 	p.wg.Wait()

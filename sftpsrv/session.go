@@ -56,7 +56,8 @@ type session struct {
 // to end when ctx does.
 func Serve(ctx context.Context, rw io.ReadWriteCloser, srv bridge.Server, opt SessionOptions) error {
 	s := newSession(srv, opt)
-	ctx, cancel := context.WithCancel(ctx)
+	outer := ctx
+	ctx, cancel := context.WithCancel(outer)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { rw.Close() })
 	defer stop()
@@ -67,8 +68,8 @@ func Serve(ctx context.Context, rw io.ReadWriteCloser, srv bridge.Server, opt Se
 	} else {
 		err = s.serveSerial(ctx, rw)
 	}
-	if ctx.Err() != nil {
-		err = context.Cause(ctx)
+	if outer.Err() != nil {
+		err = context.Cause(outer)
 	}
 	if errors.Is(err, io.EOF) {
 		err = nil
