@@ -57,6 +57,9 @@ func testReadAtEnd(e *env) {
 	if n, err := f.ReadAt(e.ctx, nil, 3); n != 0 || err != nil {
 		e.Errorf("ReadAt of nothing = %d, %v", n, err)
 	}
+	if n, err := f.ReadAt(e.ctx, nil, 100); n != 0 || err != nil && err != io.EOF {
+		e.Errorf("ReadAt of nothing past the end = %d, %v", n, err)
+	}
 	e.create("empty", mode(0o644))
 	if n, err := e.open("empty", rdonly).ReadAt(e.ctx, p, 0); n != 0 || err != io.EOF {
 		e.Errorf("ReadAt of an empty file = %d, %v; want EOF", n, err)

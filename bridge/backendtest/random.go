@@ -35,6 +35,8 @@ func testRandom(e *env, seed uint64) {
 		rng:   rand.New(rand.NewPCG(seed, seed)),
 		model: memfs.New(),
 	}
+	p.flags = e.renameFlags()
+	p.nlink = p.knowsLinks()
 	defer p.closeFiles()
 	for p.step = range steps {
 		p.random()
@@ -48,12 +50,23 @@ func testRandom(e *env, seed uint64) {
 	p.compare()
 }
 
+// knowsLinks reports whether the backend counts the links of files.
+func (e *env) knowsLinks() bool {
+	e.Helper()
+	e.put("probe", "")
+	known := e.lstat("probe").Nlink > 0
+	e.need(e.b.Remove(e.ctx, "probe"), "Remove")
+	return known
+}
+
 // A pair is the backend and the model of it.
 type pair struct {
 	*env
 	rng   *rand.Rand
 	model bridge.Backend
-	files [4][2]bridge.File // open files: that of the backend and the model's
+	files [4][2]bridge.File  // open files: that of the backend and the model's
+	flags bridge.RenameFlags // those that the backend has
+	nlink bool               // whether the backend counts links
 	step  int
 	log   []string
 }
@@ -70,7 +83,8 @@ func (p *pair) name() string {
 }
 
 // both does one step to the backend and to the model, and compares the errors.
-func (p *pair) both(what string, do func(i int, b bridge.Backend) error) {
+// Those of also will do as well, if there is one.
+func (p *pair) both(what string, do func(i int, b bridge.Backend) error, also ...syscall.Errno) {
 	p.Helper()
 	got, want := do(0, p.b), do(1, p.model)
 	p.log = append(p.log, fmt.Sprintf("%d: %s = %v", p.step, what, got))
@@ -81,11 +95,23 @@ func (p *pair) both(what string, do func(i int, b bridge.Backend) error) {
 	if got == nil || want == io.EOF && got == io.EOF {
 		return
 	}
-	errno := []syscall.Errno{bridge.Errno(want)}
-	if errno[0] == syscall.ENOTEMPTY {
-		errno = append(errno, syscall.EEXIST)
+	also = append(also, bridge.Errno(want))
+	if bridge.Errno(want) == syscall.ENOTEMPTY {
+		also = append(also, syscall.EEXIST)
 	}
-	p.wantErrno(got, what, errno...)
+	p.wantErrno(got, what, also...)
+}
+
+// bad returns the errnos of those names that lead nowhere. Where more than one
+// thing is wrong, a backend may tell of any.
+func (p *pair) bad(names ...string) []syscall.Errno {
+	var errnos []syscall.Errno
+	for _, name := range names {
+		if _, err := p.model.Lstat(p.ctx, name); err != nil {
+			errnos = append(errnos, bridge.Errno(err))
+		}
+	}
+	return errnos
 }
 
 // random does one random step.
@@ -122,9 +148,13 @@ func (p *pair) rmdir(name string) {
 }
 
 func (p *pair) rename2(from, to string) {
-	p.both("Rename("+from+", "+to+")", func(_ int, b bridge.Backend) error {
-		return b.Rename(p.ctx, from, to, 0)
-	})
+	flags := bridge.RenameFlags(0)
+	if p.rng.IntN(3) == 0 && p.flags != 0 {
+		flags = p.flags & bridge.RenameFlags(1+p.rng.IntN(2))
+	}
+	p.both(fmt.Sprintf("Rename(%s, %s, %d)", from, to, flags), func(_ int, b bridge.Backend) error {
+		return b.Rename(p.ctx, from, to, flags)
+	}, p.bad(from, to)...)
 }
 
 func (p *pair) symlink2(name, target string) {
@@ -142,7 +172,7 @@ func (p *pair) link2(old, new string) {
 	}
 	p.both("Link("+old+", "+new+")", func(_ int, b bridge.Backend) error {
 		return b.(bridge.LinkBackend).Link(p.ctx, old, new)
-	})
+	}, p.bad(old, new)...)
 }
 
 func (p *pair) setAttr(name string) {
@@ -343,5 +373,8 @@ func (p *pair) describe(b bridge.Backend, name string) (desc string, isDir bool,
 	}
 	content := p.content(f)
 	err = errors.Join(err, f.Close(p.ctx))
-	return fmt.Sprintf("%#o size %d %x", a.Mode, a.Size, sha256.Sum256([]byte(content))), false, err
+	if b == p.model && !p.nlink {
+		a.Nlink = 0
+	}
+	return fmt.Sprintf("%#o links %d size %d %x", a.Mode, a.Nlink, a.Size, sha256.Sum256([]byte(content))), false, err
 }

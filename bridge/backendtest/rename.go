@@ -229,6 +229,19 @@ func (e *env) renameFlag(from, to string, flags bridge.RenameFlags) {
 	e.need(err, "Rename %q to %q with flags %d", from, to, flags)
 }
 
+// renameFlags returns the flags that the backend has.
+func (e *env) renameFlags() bridge.RenameFlags {
+	e.Helper()
+	var flags bridge.RenameFlags
+	for _, f := range []bridge.RenameFlags{bridge.RenameNoReplace, bridge.RenameExchange} {
+		err := e.b.Rename(e.ctx, "absent", "missing", f)
+		if !errors.Is(err, syscall.EINVAL) {
+			flags |= f
+		}
+	}
+	return flags
+}
+
 func testNoReplace(e *env) {
 	e.put("f", "content")
 	e.renameFlag("f", "g", bridge.RenameNoReplace)

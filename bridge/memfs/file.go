@@ -41,10 +41,13 @@ func (f *file) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, syscall.EINVAL
 	}
+	if len(p) == 0 {
+		return 0, nil
+	}
 	f.n.mu.RLock()
 	defer f.n.mu.RUnlock()
 	left := f.n.attr.Size - off
-	if left <= 0 && len(p) > 0 {
+	if left <= 0 {
 		return 0, io.EOF
 	}
 	if left < int64(len(p)) {
