@@ -1,0 +1,230 @@
+package sftpfs
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// A conn is one connection of the pool, which comes and goes. Its keeper is
+// the only goroutine that dials, opens and closes.
+type conn struct {
+	p    *pool
+	poke chan struct{} // something to do for the keeper
+
+	// The keeper's own.
+	tr   Transport
+	gone []*session // ended, but maybe not finished
+
+	// Guarded by p.mu.
+	sessions []*session // ended ones among them until the keeper has seen it
+	want     int        // how many sessions there should be
+	running  bool       // has a keeper
+	full     bool       // the server refused a further session
+	retryAt  time.Time  // not to be tried before
+}
+
+// signal has the keeper look.
+func (c *conn) signal() {
+	select {
+	case c.poke <- struct{}{}:
+	default:
+	}
+}
+
+// connect dials and makes the first session.
+func (c *conn) connect(ctx context.Context) error {
+	tr, err := c.p.dial(ctx)
+	if err != nil {
+		return err
+	}
+	c.tr = tr
+	if err := c.open(ctx); err != nil {
+		c.disconnect()
+		return err
+	}
+	return nil
+}
+
+// open makes one more session.
+func (c *conn) open(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, c.p.opt.Timeout)
+	defer cancel()
+	ch, err := c.tr.Open(ctx)
+	if err != nil {
+		return err
+	}
+	s, err := newSession(ctx, ch, c.p.opt.Timeout, c.p.known(), func() { c.p.went(c) })
+	if err != nil {
+		c.gone = append(c.gone, s)
+		return err
+	}
+	c.p.came(c, s)
+	return nil
+}
+
+// disconnect closes the connection and waits for its sessions.
+func (c *conn) disconnect() {
+	c.tr.Close()
+	c.tr = nil
+	c.p.mu.Lock()
+	c.gone = append(c.gone, c.sessions...)
+	c.sessions = nil
+	c.full = false
+	c.p.mu.Unlock()
+	for _, s := range c.gone {
+		s.fail(errClosedConn)
+		<-s.finished
+	}
+	c.gone = nil
+}
+
+var errClosedConn = errors.New("the connection was closed")
+
+// keep keeps the connection up until ctx ends. A connection that is not the
+// first gives up when it cannot be made, and comes back when one is needed.
+func (c *conn) keep(ctx context.Context) {
+	delay := c.p.backoff
+	for ctx.Err() == nil {
+		if c.tr == nil {
+			err := c.redial(ctx)
+			if err != nil && ctx.Err() == nil {
+				c.p.log.Warn("cannot connect to the upstream", "err", err)
+			}
+			if err != nil && c.spare() {
+				return
+			}
+			if err != nil {
+				sleep(ctx, delay/2+rand.N(delay/2+1))
+				delay = min(2*delay, backoffMax)
+				continue
+			}
+			c.p.log.Info("connected to the upstream again")
+		}
+		up := time.Now()
+		err := c.serve(ctx)
+		c.disconnect()
+		if ctx.Err() == nil {
+			c.p.log.Warn("connection to the upstream lost", "err", err)
+		}
+		if time.Since(up) > delay {
+			delay = c.p.backoff
+		}
+		if c.spare() {
+			return
+		}
+	}
+}
+
+// redial connects once, within the time-out but for what the user is asked.
+func (c *conn) redial(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, max(c.p.opt.Timeout, time.Second))
+	defer cancel()
+	return c.connect(ctx)
+}
+
+// spare ends the keeper's duty if this is not the first connection.
+func (c *conn) spare() bool {
+	c.p.mu.Lock()
+	defer c.p.mu.Unlock()
+	if c == c.p.conns[0] || c.p.closed {
+		return c.p.closed
+	}
+	c.running = false
+	c.want = 0
+	c.retryAt = time.Now().Add(spareRetry)
+	return true
+}
+
+// serve opens sessions as they are wanted and sees that the connection lives,
+// until it does not, and returns why.
+func (c *conn) serve(ctx context.Context) error {
+	tick := time.NewTicker(c.p.opt.Keepalive)
+	defer tick.Stop()
+	for {
+		alive, want, err := c.prune()
+		if err != nil && errors.Is(err, syscall.ETIMEDOUT) {
+			if err := c.ping(ctx); err != nil {
+				return err
+			}
+		}
+		if alive < want {
+			err := c.open(ctx)
+			if err != nil && (alive == 0 || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, syscall.ETIMEDOUT)) {
+				return err
+			}
+			if err != nil {
+				c.p.log.Debug("no further session", "err", err)
+				c.refused(alive)
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.poke:
+		case <-tick.C:
+			if err := c.keepalive(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// prune takes away the sessions that have ended, and returns how many there
+// are and should be, and why the last ended.
+func (c *conn) prune() (alive, want int, err error) {
+	c.gone = slices.DeleteFunc(c.gone, (*session).isFinished)
+	c.p.mu.Lock()
+	defer c.p.mu.Unlock()
+	c.sessions = slices.DeleteFunc(c.sessions, func(s *session) bool {
+		if s.alive() {
+			return false
+		}
+		err = s.cause()
+		c.gone = append(c.gone, s)
+		return true
+	})
+	c.want = max(c.want, 1)
+	return len(c.sessions), c.want, err
+}
+
+// refused notes that the server gives no further session.
+func (c *conn) refused(alive int) {
+	c.p.mu.Lock()
+	defer c.p.mu.Unlock()
+	c.want = alive
+	c.full = true
+}
+
+// keepalive asks for a sign of life if there has been none for a while.
+func (c *conn) keepalive(ctx context.Context) error {
+	c.p.mu.Lock()
+	var heard int64
+	for _, s := range c.sessions {
+		heard = max(heard, s.heard.Load())
+	}
+	c.p.mu.Unlock()
+	if time.Since(time.Unix(0, heard)) < c.p.opt.Keepalive {
+		return nil
+	}
+	return c.ping(ctx)
+}
+
+func (c *conn) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, c.p.opt.Timeout/2)
+	defer cancel()
+	return c.tr.Ping(ctx)
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,281 @@
+package sftpfs
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"syscall"
+	"time"
+
+	sshfx "github.com/pkg/sftp/v2/encoding/ssh/filexfer"
+	"github.com/pkg/sftp/v2/encoding/ssh/filexfer/openssh"
+
+	"sftpbridge/bridge"
+)
+
+// A handle is a file that a session has open.
+type handle struct {
+	s *session
+	h string
+}
+
+// unknownTime is an mtime that was changed by a write.
+var unknownTime time.Time
+
+// A file is an open file: one handle or several, on as many sessions.
+type file struct {
+	f     *FS
+	flags bridge.OpenFlags
+
+	// Guarded by f.names.mu.
+	name string
+	gone bool // the name was removed or taken by another file
+
+	appending sync.Mutex // held during each write of a file opened with O_APPEND
+
+	mu       sync.Mutex
+	handles  []handle      // some may be of sessions that have ended; guarded by mu
+	opening  chan struct{} // closed when the one who opens the file again is done; guarded by mu
+	setup    *call         // sets the attributes dressing of a new file; guarded by mu
+	dressing bridge.SetAttr
+	dressErr error     // the outcome of setup, for Close; guarded by mu
+	size     int64     // at least; as last seen or written; guarded by mu
+	mtime    time.Time // as last seen, or unknownTime; guarded by mu
+	wrote    bool      // guarded by mu
+	closed   bool      // guarded by mu
+	moved    int64     // bytes read and written; guarded by mu
+	widenAt  int64     // moved when one may try to open a further handle; guarded by mu
+	widening sync.WaitGroup
+}
+
+var (
+	_ bridge.File     = (*file)(nil)
+	_ bridge.CopyFile = (*file)(nil)
+)
+
+// newFile returns the file that OPEN gave the handle h for, with what is known
+// of its attributes.
+func newFile(o *opening, s *session, h string, a bridge.Attr) *file {
+	fl := &file{
+		f: o.f, flags: o.flags, name: o.name,
+		handles: []handle{{s, h}},
+		size:    a.Size, mtime: a.Mtime,
+		widenAt: widenFirst,
+	}
+	o.f.names.add(fl)
+	return fl
+}
+
+// dress gives a new file its mode, of which the umask of the upstream may have
+// cut something, its owner and its times. Mode and an owner that the server
+// has let such a file have before are sent and not waited for: settled does.
+func (fl *file) dress(ctx context.Context, attr bridge.SetAttr) error {
+	set := attr.Without(bridge.SetSize)
+	if set.Valid == 0 {
+		return nil
+	}
+	own := owner{set.UID, set.GID}
+	last := fl.f.owner.Load()
+	easy := !set.Any(bridge.SetUID|bridge.SetGID) || !halfPair(set) && last != nil && *last == own
+	if !easy || set.Any(bridge.SetAtime|bridge.SetMtime) || set.Mode&0o6000 != 0 {
+		err := fl.SetAttr(ctx, set)
+		if err == nil && set.Has(bridge.SetUID|bridge.SetGID) {
+			fl.f.owner.Store(&own)
+		}
+		return err
+	}
+	fl.mu.Lock()
+	h := fl.handles[0]
+	fl.mu.Unlock()
+	calls, err := h.s.begin(request{packet: &sshfx.FSetStatPacket{Handle: h.h, Attrs: toAttributes(set, bridge.Attr{}, time.Now())}})
+	if err != nil {
+		return fl.SetAttr(ctx, set)
+	}
+	fl.mu.Lock()
+	fl.setup, fl.dressing = calls[0], set
+	fl.mu.Unlock()
+	return nil
+}
+
+// settled waits until a new file has its mode and owner. Close tells if that
+// failed.
+func (fl *file) settled(ctx context.Context) error {
+	fl.mu.Lock()
+	c := fl.setup
+	fl.mu.Unlock()
+	if c == nil {
+		return nil
+	}
+	err := c.wait(ctx)
+	if err == nil {
+		err = c.status()
+	}
+	if isLost(err) {
+		err = fl.SetAttr(ctx, fl.dressing)
+	}
+	if err != nil && !isStatus(err) {
+		return err
+	}
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	if fl.setup == c {
+		fl.setup, fl.dressErr = nil, err
+	}
+	return nil
+}
+
+// Attr returns the attributes of the open file.
+func (fl *file) Attr(ctx context.Context) (bridge.Attr, error) {
+	var a bridge.Attr
+	err := fl.do(ctx, func(ctx context.Context, h handle) error {
+		calls, err := h.s.exchange(ctx, fstat(h.h))
+		if err != nil {
+			return err
+		}
+		if a, err = calls[0].attrs(); err == nil {
+			fl.saw(a)
+		}
+		return err
+	})
+	return a, err
+}
+
+// saw notes what the server says of the file.
+func (fl *file) saw(a bridge.Attr) {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	fl.size, fl.mtime = a.Size, a.Mtime
+}
+
+// resized notes a size that was set.
+func (fl *file) resized(size int64) {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	fl.size, fl.mtime = size, unknownTime
+}
+
+// SetAttr changes attributes of the open file.
+func (fl *file) SetAttr(ctx context.Context, set bridge.SetAttr) error {
+	if err := checkSet(set); err != nil {
+		return err
+	}
+	err := fl.do(ctx, func(ctx context.Context, h handle) error {
+		var now bridge.Attr
+		if halfPair(set) {
+			calls, err := h.s.exchange(ctx, fstat(h.h))
+			if err != nil {
+				return err
+			}
+			if now, err = calls[0].attrs(); err != nil {
+				return err
+			}
+		}
+		err := fl.f.sendAttrs(ctx, h.s, set, now, func(a sshfx.Attributes) request {
+			return request{packet: &sshfx.FSetStatPacket{Handle: h.h, Attrs: a}}
+		})
+		return fl.why(ctx, h, err)
+	})
+	if err != nil {
+		return err
+	}
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	if set.Has(bridge.SetSize) {
+		fl.size = set.Size
+	}
+	fl.mtime = unknownTime
+	return nil
+}
+
+// Sync is EOPNOTSUPP if the upstream has no fsync.
+func (fl *file) Sync(ctx context.Context) error {
+	if !fl.f.info.has(extFSync, "1") {
+		return syscall.EOPNOTSUPP
+	}
+	return fl.do(ctx, func(ctx context.Context, h handle) error {
+		calls, err := h.s.exchange(ctx, request{packet: &openssh.FSyncExtendedPacket{Handle: h.h}, slow: true})
+		if err != nil {
+			return err
+		}
+		return fl.why(ctx, h, calls[0].status())
+	})
+}
+
+// StatFS tells of the file system that has the file.
+func (fl *file) statFS(ctx context.Context, h handle) (bridge.StatFS, error) {
+	return fl.f.statFS(ctx, h.s, extFStatVFS, &openssh.FStatVFSExtendedPacket{Handle: h.h})
+}
+
+// why looks for the reason of a failure for which the server gave none.
+func (fl *file) why(ctx context.Context, h handle, err error) error {
+	if !isVague(err) {
+		return err
+	}
+	st, serr := fl.statFS(ctx, h)
+	if serr != nil {
+		return err
+	}
+	return because(err, st)
+}
+
+// Close closes the file. What its CLOSE says is waited for only if something
+// was written. If the connection broke after the last write, the file must
+// still be as large as it was written.
+func (fl *file) Close(ctx context.Context) error {
+	err := fl.settled(ctx)
+	fl.mu.Lock()
+	if fl.closed {
+		fl.mu.Unlock()
+		return syscall.EBADF
+	}
+	fl.closed = true
+	fl.mu.Unlock()
+	fl.widening.Wait()
+	fl.f.names.remove(fl)
+	fl.mu.Lock()
+	handles, wrote := fl.handles, fl.wrote
+	if err == nil {
+		err = fl.dressErr
+	}
+	fl.handles = nil
+	fl.mu.Unlock()
+	lost := len(handles) == 0
+	for _, h := range handles {
+		if !wrote {
+			h.s.send(closing(h.h))
+			continue
+		}
+		calls, cerr := h.s.exchange(ctx, closing(h.h))
+		if cerr == nil {
+			cerr = calls[0].status()
+		}
+		if isLost(cerr) {
+			lost = true
+		} else if err == nil {
+			err = cerr
+		}
+	}
+	if err == nil && wrote && lost {
+		return fl.stillThere(ctx)
+	}
+	return err
+}
+
+// stillThere looks, after the connection broke, whether the upstream has what
+// it said it has written.
+func (fl *file) stillThere(ctx context.Context) error {
+	name, named := fl.f.names.nameOf(fl)
+	if !named {
+		return nil
+	}
+	a, err := fl.f.Lstat(ctx, name)
+	if errors.Is(err, syscall.ENOENT) {
+		return nil // somebody removed it
+	}
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	if err == nil && a.Size < fl.size {
+		return syscall.EIO
+	}
+	return err
+}

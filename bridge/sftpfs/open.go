@@ -1,0 +1,190 @@
+package sftpfs
+
+import (
+	"context"
+	"errors"
+	"syscall"
+
+	sshfx "github.com/pkg/sftp/v2/encoding/ssh/filexfer"
+
+	"sftpbridge/bridge"
+)
+
+// pflags are the flags of OPEN for those of open(2), without those that make
+// or empty a file.
+func pflags(flags bridge.OpenFlags) uint32 {
+	var p uint32
+	if flags.Reads() {
+		p |= sshfx.FlagRead
+	}
+	if flags.Writes() || flags.Has(syscall.O_TRUNC) {
+		p |= sshfx.FlagWrite
+	}
+	if flags.Has(syscall.O_APPEND) {
+		p |= sshfx.FlagAppend
+	}
+	return p
+}
+
+// Open opens a file. Making one and opening one that is there are two
+// different requests, so that no symbolic link is ever followed to make or to
+// empty a file: O_CREAT first tries to make it with O_EXCL.
+func (f *FS) Open(ctx context.Context, name string, flags bridge.OpenFlags, attr bridge.SetAttr) (bridge.File, error) {
+	p, err := f.path(name)
+	if err != nil {
+		return nil, err
+	}
+	if name == "." {
+		return nil, syscall.EISDIR
+	}
+	o := &opening{f: f, name: name, path: p, flags: flags, attr: attr}
+	ctx = started(ctx)
+	const tries = 3 // somebody may make and remove the name all the time
+	for range tries {
+		if flags.Has(syscall.O_CREAT) {
+			fl, err := o.create(ctx)
+			if !errors.Is(err, syscall.EEXIST) || flags.Has(syscall.O_EXCL) {
+				return fl, err
+			}
+		}
+		fl, err := o.existing(ctx)
+		if !errors.Is(err, syscall.ENOENT) || !flags.Has(syscall.O_CREAT) {
+			return fl, err
+		}
+	}
+	return nil, syscall.EIO
+}
+
+// An opening is a run of Open.
+type opening struct {
+	f          *FS
+	name, path string
+	flags      bridge.OpenFlags
+	attr       bridge.SetAttr
+}
+
+// open is an OPEN request.
+func (o *opening) open(more uint32, attrs sshfx.Attributes) request {
+	return request{packet: &sshfx.OpenPacket{Filename: o.path, PFlags: pflags(o.flags) | more, Attrs: attrs}}
+}
+
+// existing opens a file that is there.
+func (o *opening) existing(ctx context.Context) (bridge.File, error) {
+	var fl *file
+	err := o.f.do(ctx, func(ctx context.Context, s *session) error {
+		if err := o.f.names.settled(ctx, o.name); err != nil {
+			return err
+		}
+		h, a, err := o.f.openThere(ctx, s, o.name, o.open(0, sshfx.Attributes{}))
+		if err != nil {
+			return err
+		}
+		if o.flags.Has(syscall.O_TRUNC) {
+			if err := o.truncate(ctx, s, h); err != nil {
+				s.send(closing(h))
+				return err
+			}
+			a.Size, a.Mtime = 0, unknownTime
+		}
+		fl = newFile(o, s, h, a)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return fl, nil
+}
+
+// openThere sends the OPEN of a file that is there, with an LSTAT in front of
+// it: ELOOP for a symbolic link, EISDIR for a directory, ENXIO for what is no
+// file at all.
+func (f *FS) openThere(ctx context.Context, s *session, name string, open request) (string, bridge.Attr, error) {
+	p, err := f.path(name)
+	if err != nil {
+		return "", bridge.Attr{}, err
+	}
+	calls, err := f.guarded(ctx, s, name, lstat(p), open)
+	if err != nil {
+		return "", bridge.Attr{}, err
+	}
+	a, err := calls[0].attrs()
+	switch {
+	case err != nil:
+	case a.IsSymlink():
+		err = syscall.ELOOP
+	case a.IsDir():
+		err = syscall.EISDIR
+	case !a.IsRegular():
+		err = syscall.ENXIO
+	}
+	if err != nil {
+		drop(calls)
+		return "", a, err
+	}
+	h, err := calls[1].handle()
+	return h, a, f.why(ctx, s, err, name)
+}
+
+// truncate empties the open file.
+func (o *opening) truncate(ctx context.Context, s *session, handle string) error {
+	var a sshfx.Attributes
+	a.SetSize(0)
+	calls, err := s.exchange(ctx, request{packet: &sshfx.FSetStatPacket{Handle: handle, Attrs: a}})
+	if err != nil {
+		return err
+	}
+	return o.f.why(ctx, s, calls[0].status(), o.name)
+}
+
+// create makes a file that must not be there: EEXIST.
+func (o *opening) create(ctx context.Context) (bridge.File, error) {
+	var fl *file
+	err := o.f.once(ctx, func(ctx context.Context, s *session) error {
+		if err := o.f.guard(ctx, s, o.name); err != nil {
+			return err
+		}
+		var a sshfx.Attributes
+		if o.attr.Has(bridge.SetMode) {
+			a.SetPermissions(sshfx.FileMode(o.attr.Mode & 0o7777))
+		}
+		calls, err := s.exchange(ctx, o.open(sshfx.FlagWrite|sshfx.FlagCreate|sshfx.FlagExclusive, a))
+		if err != nil {
+			return err
+		}
+		h, err := calls[0].handle()
+		if err != nil {
+			return o.f.whyNotMade(ctx, s, err, o.name)
+		}
+		fl = newFile(o, s, h, bridge.Attr{Mode: typeRegular, Mtime: unknownTime})
+		return nil
+	}, func(ctx context.Context, s *session) (done bool, err error) {
+		fl, done, err = o.created(ctx, s)
+		return done, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := fl.dress(ctx, o.attr); err != nil {
+		fl.Close(ctx)
+		o.f.Remove(ctx, o.name)
+		return nil, err
+	}
+	return fl, nil
+}
+
+// created looks, after the connection broke, whether the file was made: it is
+// there and empty.
+func (o *opening) created(ctx context.Context, s *session) (*file, bool, error) {
+	a, err := o.f.look(ctx, s, o.name)
+	if absent(err) || err == nil && !(a.IsRegular() && a.Size == 0) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	h, a, err := o.f.openThere(ctx, s, o.name, o.open(0, sshfx.Attributes{}))
+	if err != nil {
+		return nil, false, err
+	}
+	return newFile(o, s, h, a), true, nil
+}
