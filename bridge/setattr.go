@@ -127,7 +127,9 @@ func (t *Tree) publishSetAttr(d Door, n *Node, set SetAttr) {
 	if set.Any(SetSize) {
 		kind = ContentChanged
 	}
-	t.publish(d, t.attrEvents(n, kind, set.Any(setOwner))...)
+	// Who may search a directory is remembered with what is in it.
+	names := set.Any(setOwner) || set.Any(SetMode) && n.typ == syscall.S_IFDIR
+	t.publish(d, t.attrEvents(n, kind, names)...)
 }
 
 // StatFS tells of the file system below n.

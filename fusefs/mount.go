@@ -44,6 +44,7 @@ const (
 	// unmountGrace is for how long Unmount lets those who still use the mount
 	// go on before it cuts them off.
 	unmountGrace = time.Second
+	unmountRetry = 100 * time.Millisecond
 )
 
 // A MountPoint is a directory on which a tree is mounted.
@@ -55,8 +56,8 @@ type MountPoint struct {
 	log    *slog.Logger
 	done   chan struct{} // closed when all is over
 
-	mu        sync.Mutex // held by Unmount
-	unmounted bool
+	mu       sync.Mutex // held by Unmount
+	detached bool       // guarded by mu
 }
 
 // Mount mounts tree on the directory dir and serves it until it is unmounted,
@@ -137,25 +138,13 @@ func (m *MountPoint) Dir() string { return m.dir }
 func (m *MountPoint) Wait() { <-m.done }
 
 // Unmount takes the mount away and returns when all files are closed and what
-// was written has been handed on. If the mount is busy it is taken out of the
-// name space at once, and those who still use it have a moment to finish.
-// After that their calls fail.
+// was written has been handed on. If the mount is busy, those who use it have
+// a moment to finish; after that their calls fail.
 func (m *MountPoint) Unmount() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	select {
-	case <-m.done:
-		return nil
-	default:
-	}
-	if !m.unmounted {
-		if err := unmount(m.dir, false); err != nil {
-			m.log.Debug("mount is busy, detaching it", "dir", m.dir, "err", err)
-			if err := unmount(m.dir, true); err != nil && !m.over(unmountGrace) {
-				return fmt.Errorf("fusefs: unmount %s: %w", m.dir, err)
-			}
-		}
-		m.unmounted = true
+	if err := m.detach(); err != nil {
+		return fmt.Errorf("fusefs: unmount %s: %w", m.dir, err)
 	}
 	if m.over(unmountGrace) {
 		return nil
@@ -169,8 +158,32 @@ func (m *MountPoint) Unmount() error {
 	return nil
 }
 
+// detach takes the mount out of the name space, by force if it stays busy.
+func (m *MountPoint) detach() error {
+	if m.detached || m.over(0) {
+		return nil
+	}
+	m.detached = true
+	for end := time.Now().Add(unmountGrace); time.Now().Before(end); {
+		err := unmount(m.dir, false)
+		if err == nil || m.over(unmountRetry) {
+			return nil
+		}
+		m.log.Debug("the mount is busy", "dir", m.dir, "err", err)
+	}
+	if err := unmount(m.dir, true); err != nil && !m.over(0) {
+		return err
+	}
+	return nil
+}
+
 // over reports whether the mount has ended, waiting for it up to d.
 func (m *MountPoint) over(d time.Duration) bool {
+	select {
+	case <-m.done:
+		return true
+	default:
+	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -43,18 +43,19 @@ func prepareDir(dir string, log *slog.Logger) (string, error) {
 	return "", &os.PathError{Op: "mount point", Path: dir, Err: err}
 }
 
-// unmount takes the mount on dir away, or detaches it if lazy: root by system
-// call, others through fusermount3.
-func unmount(dir string, lazy bool) error {
+// unmount takes the mount on dir away: root by system call, others through
+// fusermount3. By force, it does so though it is in use; the calls that wait
+// on it fail then if root does it.
+func unmount(dir string, force bool) error {
 	if os.Geteuid() == 0 {
 		flags := unix.UMOUNT_NOFOLLOW
-		if lazy {
-			flags |= unix.MNT_DETACH
+		if force {
+			flags |= unix.MNT_DETACH | unix.MNT_FORCE
 		}
 		return unix.Unmount(dir, flags)
 	}
 	args := []string{"-u"}
-	if lazy {
+	if force {
 		args = append(args, "-z")
 	}
 	for _, name := range []string{"fusermount3", "fusermount"} {
