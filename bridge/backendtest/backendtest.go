@@ -16,6 +16,7 @@ package backendtest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strconv"
 	"syscall"
@@ -62,6 +63,7 @@ func Run(t *testing.T, open func(t *testing.T) bridge.Backend, opt Options) {
 		{"Allocate", allocateTests},
 		{"Seek", seekTests},
 		{"Context", contextTests},
+		{"Stress", stressTests},
 		{"Random", randomTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
@@ -172,17 +174,25 @@ func (e *env) writeAt(f bridge.File, content string, off int64) {
 // content returns all that f has.
 func (e *env) content(f bridge.File) string {
 	e.Helper()
+	s, err := readAll(e.ctx, f)
+	e.need(err, "read")
+	return s
+}
+
+// readAll returns all that f has, for a goroutine that may not end the test.
+func readAll(ctx context.Context, f bridge.File) (string, error) {
 	var all []byte
 	buf := make([]byte, 300_000)
 	for {
-		n, err := f.ReadAt(e.ctx, buf, int64(len(all)))
+		n, err := f.ReadAt(ctx, buf, int64(len(all)))
 		all = append(all, buf[:n]...)
-		if err == io.EOF {
-			return string(all)
-		}
-		e.need(err, "ReadAt %d", len(all))
-		if n < len(buf) {
-			e.Fatalf("ReadAt = %d of %d bytes without an error", n, len(buf))
+		switch {
+		case err == io.EOF:
+			return string(all), nil
+		case err != nil:
+			return "", err
+		case n < len(buf):
+			return "", fmt.Errorf("ReadAt = %d of %d bytes without an error", n, len(buf))
 		}
 	}
 }

@@ -91,6 +91,10 @@ func testCreateIsEmpty(e *env) {
 		e.Errorf("new file has %d links", a.Nlink)
 	}
 	e.wantContent("f", "")
+	f, err := e.b.Open(e.ctx, "g", rdonly|creat, mode(0o604))
+	e.need(err, "create for reading")
+	e.need(f.Close(e.ctx), "close")
+	e.wantPerm("g", 0o604)
 }
 
 func testExistingKeepsAttr(e *env) {

@@ -17,6 +17,8 @@ var openFileTests = []test{
 	{"RemovedWithDir", testOpenRemovedWithDir},
 	{"Many", testOpenMany},
 	{"CloseKeepsOthers", testCloseKeepsOthers},
+	{"BufferIsNotKept", testBufferIsNotKept},
+	{"FD", testFD},
 }
 
 // wantWorking checks that f is a file with the content that can be read,
@@ -130,5 +132,31 @@ func testCloseKeepsOthers(e *env) {
 	p := make([]byte, 7)
 	if n, err := f.ReadAt(e.ctx, p, 0); string(p[:n]) != "content" || err != nil && err != io.EOF {
 		e.Errorf("ReadAt = %q, %v", p[:n], err)
+	}
+}
+
+// What was given to WriteAt may be used for something else afterwards.
+func testBufferIsNotKept(e *env) {
+	f := e.open("f", rdwr|creat)
+	p := []byte(strings.Repeat("x", 200_000))
+	if n, err := f.WriteAt(e.ctx, p, 0); n != len(p) || err != nil {
+		e.Fatalf("WriteAt = %d, %v", n, err)
+	}
+	clear(p)
+	e.wantContent("f", strings.Repeat("x", 200_000))
+}
+
+// A file descriptor reads what ReadAt reads, also without a name.
+func testFD(e *env) {
+	e.put("f", "content")
+	f := e.open("f", rdonly)
+	fd, ok := f.(bridge.FDFile)
+	if !ok {
+		e.Skip("no file descriptors")
+	}
+	e.need(e.b.Remove(e.ctx, "f"), "Remove")
+	p := make([]byte, 100)
+	if n, err := syscall.Pread(fd.FD(), p, 0); n != 7 || err != nil || string(p[:7]) != "content" {
+		e.Errorf("pread = %q, %v", p[:max(n, 0)], err)
 	}
 }

@@ -3,6 +3,7 @@ package backendtest
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 
 	"sftpbridge/bridge"
@@ -177,22 +178,20 @@ func testRenameSymlink(e *env) {
 	}
 }
 
-// While a name is replaced over and over, it is always there.
+// While a name is replaced over and over, it is always there, and whoever opens
+// it has one of the files completely.
 func testRenameAtomic(e *env) {
+	const rounds = 40
 	e.put("f", "content 0")
-	errs := race(2, func(i int) error {
-		for n := range 40 {
-			if i == 1 {
-				a, err := e.b.Lstat(e.ctx, "f")
-				if err == nil && a.Size != 9 {
-					err = fmt.Errorf("size %d; want 9", a.Size)
-				}
-				if err != nil {
-					return err
-				}
-				continue
+	errs := race(3, func(i int) error {
+		for n := range rounds {
+			var err error
+			if i == 0 {
+				err = e.replace("f", fmt.Sprint("content ", n%10))
+			} else {
+				err = e.readReplaced("f", "content ")
 			}
-			if err := e.replace("f", fmt.Sprint("content ", n%10)); err != nil {
+			if err != nil {
 				return err
 			}
 		}
@@ -203,6 +202,22 @@ func testRenameAtomic(e *env) {
 			e.Error(err)
 		}
 	}
+}
+
+// readReplaced checks that name has the content that replace gave it.
+func (e *env) readReplaced(name, prefix string) error {
+	f, err := e.b.Open(e.ctx, name, rdonly, bridge.SetAttr{})
+	if err != nil {
+		return err
+	}
+	got, rerr := readAll(e.ctx, f)
+	if err := errors.Join(rerr, f.Close(e.ctx)); err != nil {
+		return err
+	}
+	if !strings.HasPrefix(got, prefix) || len(got) != len(prefix)+1 {
+		return fmt.Errorf("content of the replaced file is %s", brief(got))
+	}
+	return nil
 }
 
 // replace writes a new file and renames it to name.
