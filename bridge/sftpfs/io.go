@@ -36,6 +36,8 @@ func (fl *file) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		return 0, syscall.EINVAL
 	case len(p) == 0:
 		return 0, nil
+	case ctx.Err() != nil:
+		return 0, ctxError(ctx)
 	}
 	ctx = started(ctx)
 	done := 0
@@ -166,6 +168,8 @@ func (fl *file) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {
 		return 0, syscall.EINVAL
 	case len(p) == 0:
 		return 0, nil
+	case ctx.Err() != nil:
+		return 0, ctxError(ctx)
 	}
 	ctx = started(ctx)
 	if fl.flags.Has(syscall.O_APPEND) {

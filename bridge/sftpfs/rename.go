@@ -80,7 +80,7 @@ func (r *renaming) self(ctx context.Context) error {
 
 // intoItself is a rename of a directory to a name below itself.
 func (r *renaming) intoItself(ctx context.Context) error {
-	a, err := r.f.Lstat(ctx, r.from)
+	a, err := r.f.Lstat(ctx, parentOf(r.to))
 	switch {
 	case err != nil:
 		return err

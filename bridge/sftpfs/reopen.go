@@ -15,6 +15,9 @@ import (
 // do runs op, which may be repeated, on a handle; again if the session ends
 // under it and there is time left.
 func (fl *file) do(ctx context.Context, op func(ctx context.Context, h handle) error) error {
+	if ctx.Err() != nil {
+		return ctxError(ctx)
+	}
 	ctx = started(ctx)
 	for {
 		hs, err := fl.live(ctx)

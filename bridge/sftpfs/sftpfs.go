@@ -150,6 +150,9 @@ func (f *FS) Close() error {
 // do runs op, which may be repeated, on a session; again if the session ends
 // under it and there is time left.
 func (f *FS) do(ctx context.Context, op func(ctx context.Context, s *session) error) error {
+	if ctx.Err() != nil {
+		return ctxError(ctx)
+	}
 	ctx = started(ctx)
 	for {
 		s, err := f.pool.session(ctx)
@@ -170,7 +173,11 @@ func (f *FS) again(ctx context.Context, err error) bool {
 
 // once runs op, which must not be carried out twice. If the session ends under
 // it, happened looks on the next one whether it was, and it is run again if not.
+// It is not cancelled half-way: ctx counts until it begins.
 func (f *FS) once(ctx context.Context, op func(ctx context.Context, s *session) error, happened func(ctx context.Context, s *session) (bool, error)) error {
+	if ctx.Err() != nil {
+		return ctxError(ctx)
+	}
 	ctx = started(ctx)
 	sent := false
 	for {
@@ -178,6 +185,7 @@ func (f *FS) once(ctx context.Context, op func(ctx context.Context, s *session) 
 		if err != nil {
 			return err
 		}
+		ctx = context.WithoutCancel(ctx)
 		done := false
 		if sent {
 			done, err = happened(ctx, s)
