@@ -17,7 +17,7 @@ import (
 type loginList struct {
 	users map[string]*login
 	cas   []*sftpsrv.UserCA
-	dummy string // the hash that is tried for users who do not exist
+	dummy string // the hash that is tried, in vain, for users who have none
 	// hashing bounds how many passwords are hashed at once: each takes a
 	// processor and a good deal of memory.
 	hashing chan struct{}
@@ -53,14 +53,16 @@ func (p serverPlan) authenticate(cfg *sftpsrv.Config) error {
 			user.keys = append(user.keys, f)
 			keys = true
 		}
-		passwords = passwords || u.passwordHash != ""
+		if u.passwordHash != "" {
+			passwords = true
+			l.dummy = u.passwordHash
+		}
 		l.users[u.avatar.Name] = user
 	}
 	if keys {
 		cfg.PublicKey = l.publicKey
 	}
 	if passwords {
-		l.dummy = hashPassword("")
 		cfg.Password = l.password
 	}
 	return nil

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -59,12 +60,13 @@ type compiler struct {
 }
 
 func (c *compiler) errorf(path, format string, args ...any) {
-	c.problems = append(c.problems, problem{path, fmt.Sprintf(format, args...)})
+	c.problems = append(c.problems, problem{path: path, msg: fmt.Sprintf(format, args...)})
 }
 
 func (c *compiler) check(path string, err error) {
 	if err != nil {
-		c.errorf(path, "%v", err)
+		_, isFile := errors.AsType[*fs.PathError](err)
+		c.problems = append(c.problems, problem{path, err.Error(), isFile})
 	}
 }
 
@@ -89,14 +91,24 @@ func compile(cfg *config) (*plan, []problem) {
 	return p, c.problems
 }
 
-// planOf compiles a config that came from the command line.
+// planOf compiles a config that came from the command line. What is wrong with
+// it is a usageError, but for files that cannot be used.
 func planOf(cfg *config) (*plan, error) {
 	p, problems := compile(cfg)
+	if len(problems) == 0 {
+		return p, nil
+	}
 	var errs []error
+	usage := true
 	for _, problem := range problems {
 		errs = append(errs, errors.New(problem.msg))
+		usage = usage && !problem.file
 	}
-	return p, errors.Join(errs...)
+	err := errors.Join(errs...)
+	if usage {
+		err = usageError{err.Error()}
+	}
+	return nil, err
 }
 
 func (c *compiler) log(l logConfig) logPlan {

@@ -1,5 +1,7 @@
 package main
 
+import "strings"
+
 // A config is the whole of what sftpbridge is told to do. It comes from a file
 // (run, check) or from the command line (serve, mount, …). The texts in it are
 // as they were written; compile finds out what they mean and whether they make
@@ -24,7 +26,7 @@ type userConfig struct {
 	Groups         []uint32     `yaml:"groups"`
 	Root           string       `yaml:"root"`
 	Home           string       `yaml:"home"`
-	Umask          string       `yaml:"umask"`
+	Umask          octal        `yaml:"umask"`
 	ReadOnly       bool         `yaml:"read_only"`
 	Rules          []ruleConfig `yaml:"rules"`
 	AuthorizedKeys []string     `yaml:"authorized_keys"`
@@ -81,4 +83,14 @@ type sftpConfig struct {
 	Keepalive    string   `yaml:"keepalive"`
 	MaxAuthTries int      `yaml:"max_auth_tries"`
 	MaxSessions  int      `yaml:"max_sessions"`
+}
+
+// An octal is a number in octal digits as it was written, in quotes or not:
+// YAML itself would make 027 the number 23.
+type octal string
+
+// UnmarshalYAML takes the text of the value.
+func (o *octal) UnmarshalYAML(text []byte) error {
+	*o = octal(strings.Trim(string(text), "\"' \n"))
+	return nil
 }

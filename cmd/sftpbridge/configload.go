@@ -77,6 +77,7 @@ func position(tok *token.Token) string {
 type problem struct {
 	path string
 	msg  string
+	file bool // a file that cannot be used
 }
 
 // describe writes the problems in the order of the file.

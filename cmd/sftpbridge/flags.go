@@ -98,7 +98,7 @@ func (f *treeFlags) config(backend string) (*config, error) {
 	if err != nil {
 		return nil, err
 	}
-	account.Umask = f.umask
+	account.Umask = octal(f.umask)
 	f.tree.Backend = backend
 	return &config{Log: f.log, Users: []userConfig{account}}, nil
 }

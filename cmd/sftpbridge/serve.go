@@ -115,7 +115,7 @@ func (f *sftpFlags) files(name string) ([]string, error) {
 func (f *treeFlags) runDoors(cmd *cobra.Command, argv []string, cfg *config) error {
 	p, err := planOf(cfg)
 	if err != nil {
-		return usageError{err.Error()}
+		return err
 	}
 	if f.daemon && !inBackground() {
 		return background(cmd.Context(), argv, cmd.OutOrStdout(), cmd.ErrOrStderr())

@@ -131,7 +131,7 @@ func (c *compiler) user(path string, uc userConfig, accounts *accounts) *listedU
 	}
 	c.check(path, credentials(&a.Cred, uc, accounts))
 	var err error
-	a.Umask, err = parseUmask(uc.Umask)
+	a.Umask, err = parseUmask(string(uc.Umask))
 	c.check(path+".umask", err)
 	a.Rules = c.rules(path+".rules", uc.Rules)
 	for i, file := range uc.AuthorizedKeys {
