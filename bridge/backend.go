@@ -30,7 +30,8 @@ type Traits struct {
 }
 
 // A Backend stores files under slash-separated names relative to its root, in
-// the form that io/fs.ValidPath accepts; "." is the root. It checks no
+// the form that io/fs.ValidPath accepts, but of any bytes other than NUL; "."
+// is the root. Other names are an error. It checks no
 // permission, follows no symbolic link (neither in the middle of a name, which
 // is ENOTDIR, nor at its end) and caches nothing. Methods may be called
 // concurrently. Errors wrap a syscall.Errno. A backend that cannot be written

@@ -61,9 +61,8 @@ func checkElem(elem string) error {
 	return nil
 }
 
-// makeLocked gives a new inode of make its name, EEXIST if that is taken.
-// FS.mu is held.
-func (fs *FS) makeLocked(name string, make func() *inode) (*inode, error) {
+// makeLocked gives a new inode its name, EEXIST if that is taken. FS.mu is held.
+func (fs *FS) makeLocked(name string, build func() *inode) (*inode, error) {
 	if name == "." {
 		return nil, syscall.EEXIST
 	}
@@ -74,7 +73,7 @@ func (fs *FS) makeLocked(name string, make func() *inode) (*inode, error) {
 	if _, ok := dir.entries[base]; ok {
 		return nil, syscall.EEXIST
 	}
-	n := make()
+	n := build()
 	n.attr.Nlink = 1
 	if n.isDir() {
 		n.attr.Nlink = 2
@@ -86,13 +85,13 @@ func (fs *FS) makeLocked(name string, make func() *inode) (*inode, error) {
 }
 
 // make is makeLocked with the lock, for those that need nothing else.
-func (fs *FS) make(ctx context.Context, name string, make func() *inode) error {
+func (fs *FS) make(ctx context.Context, name string, build func() *inode) error {
 	if err := alive(ctx); err != nil {
 		return err
 	}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	_, err := fs.makeLocked(name, make)
+	_, err := fs.makeLocked(name, build)
 	return err
 }
 
