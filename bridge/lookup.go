@@ -19,10 +19,10 @@ func (t *Tree) Lookup(ctx context.Context, c Caller, dir *Node, name string) (*N
 }
 
 func (t *Tree) lookup(ctx context.Context, c Caller, dir *Node, name string) (*Node, Attr, error) {
-	if err := CheckName(name); err != nil {
+	if err := t.search(ctx, c, dir); err != nil {
 		return nil, Attr{}, err
 	}
-	if err := t.search(ctx, c, dir); err != nil {
+	if err := CheckName(name); err != nil {
 		return nil, Attr{}, err
 	}
 	if name == "." || name == ".." {

@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// Mkdir makes the directory name in dir with the permissions of attr, from
+// Mkdir makes the directory name in dir with the permissions of attr (set-id
+// bits are left out, as by mkdir(2)), from
 // which the door has taken the umask. EEXIST, EACCES, EROFS.
 func (t *Tree) Mkdir(ctx context.Context, c Caller, dir *Node, name string, attr SetAttr) (*Node, Attr, error) {
-	n, a, err := t.makeEntry(ctx, c, dir, name, syscall.S_IFDIR|attr.Mode&0o7777, OpCreate,
+	n, a, err := t.makeEntry(ctx, c, dir, name, syscall.S_IFDIR|attr.Mode&0o1777, OpCreate,
 		func(path string, attr SetAttr) error { return t.backend.Mkdir(ctx, path, attr) })
 	if err == nil && t.traits.Slow {
 		t.knowEmpty(n)
@@ -206,7 +207,7 @@ func (t *Tree) link(ctx context.Context, c Caller, n, dir *Node, name string) (A
 	if err := t.allow(c, OpLink, n, ""); err != nil {
 		return Attr{}, err
 	}
-	if t.links == nil {
+	if a.IsDir() || t.links == nil {
 		return Attr{}, syscall.EPERM
 	}
 	old, err1 := t.pathOf(n)

@@ -58,15 +58,12 @@ func CheckDelete(c *Cred, dir, victim Attr) error {
 	return nil
 }
 
-// CheckLink decides whether c may give a file a further name: EPERM for a
-// directory, and if neither c owns the file nor it is a regular one, without
-// set-user-ID or effective set-group-ID, that c may read and write. It says
-// nothing of the directory. link(2) and protected_hardlinks in proc(5); Linux:
-// may_linkat, safe_hardlink_source.
+// CheckLink decides whether c may give a file a further name: EPERM if neither
+// c owns the file nor it is a regular one, without set-user-ID or effective
+// set-group-ID, that c may read and write. It says nothing of the directory,
+// nor that nobody may link directories, which Linux looks at after that. link(2)
+// and protected_hardlinks in proc(5); Linux: may_linkat, safe_hardlink_source.
 func CheckLink(c *Cred, a Attr) error {
-	if a.IsDir() {
-		return syscall.EPERM
-	}
 	if isOwner(c, a) {
 		return nil
 	}

@@ -128,7 +128,7 @@ func (l *kernelLab) addLink() {
 		return
 	}
 	for _, perm := range setAttrModes {
-		for _, a := range []bridge.Attr{aFile(perm), aFifo(perm), aDir(perm)} {
+		for _, a := range []bridge.Attr{aFile(perm), aFifo(perm)} {
 			for _, owner := range []uint32{0, 1001} {
 				a.UID = owner
 				name, a := l.make(l.dir, a)

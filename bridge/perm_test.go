@@ -87,7 +87,7 @@ func TestCheckLink(t *testing.T) {
 		{"fifo", permBob, aFifo(0o666), syscall.EPERM},
 		{"own fifo", permAlice, aFifo(0), nil},
 		{"root", permRoot, aFile(0), nil},
-		{"directory", permRoot, aDir(0o777), syscall.EPERM},
+		{"directory", permBob, aDir(0o777), syscall.EPERM},
 	}
 	for _, tt := range tests {
 		if got := CheckLink(tt.c, tt.a); got != tt.want {

@@ -31,12 +31,12 @@ func (t *Tree) rename(ctx context.Context, c Caller, from, to entry, flags Renam
 		return syscall.EINVAL
 	}
 	for _, e := range []entry{from, to} {
-		if err := CheckName(e.name); err != nil {
-			return err
-		}
 		if err := t.search(ctx, c, e.dir); err != nil {
 			return err
 		}
+	}
+	if err := CheckName(from.name); err != nil {
+		return err
 	}
 	if isDots(from.name) || isDots(to.name) {
 		if flags&RenameNoReplace != 0 && isDots(to.name) {
@@ -94,6 +94,9 @@ func (t *Tree) renamings(ctx context.Context, from, to entry, flags RenameFlags)
 			}
 		}
 	}()
+	if err = CheckName(to.name); err != nil {
+		return src, dst, err
+	}
 	dst.node, dst.attr, err = t.find(ctx, to.dir, to.name)
 	switch {
 	case Errno(err) == syscall.ENOENT && flags&RenameExchange == 0:

@@ -106,7 +106,7 @@ func (v *View) create(ctx context.Context, path string, flags OpenFlags, attr Se
 	defer w.close()
 	for {
 		if !last.ordinary() || last.slash {
-			return nil, v.fail("open", path, syscall.EISDIR)
+			return nil, v.fail("open", path, createDir(last, flags))
 		}
 		target, err := w.linkAt(ctx, last.name, flags)
 		if err != nil {
@@ -124,6 +124,15 @@ func (v *View) create(ctx context.Context, path string, flags OpenFlags, attr Se
 			return nil, v.fail("open", path, err)
 		}
 	}
+}
+
+// createDir returns what is wrong with making a file of what can only be a
+// directory.
+func createDir(last lastName, flags OpenFlags) error {
+	if flags.Has(syscall.O_EXCL) && !last.ordinary() {
+		return syscall.EEXIST
+	}
+	return syscall.EISDIR
 }
 
 // linkAt returns where the entry name leads if it is a symbolic link, or "".
@@ -210,7 +219,7 @@ func (v *View) MakeDirectory(ctx context.Context, path string, attr SetAttr) err
 
 // MakeLink implements Server.
 func (v *View) MakeLink(ctx context.Context, linkPath, targetPath string) error {
-	if err := checkPath(targetPath); err != nil {
+	if err := checkTarget(targetPath); err != nil {
 		return v.fail("symlink", linkPath, err)
 	}
 	return v.makeAt(ctx, "symlink", linkPath, false, func(dir *Node, name string) error {
@@ -337,17 +346,30 @@ func (v *View) rename(ctx context.Context, oldPath, newPath string, flags Rename
 		return v.fail("rename", newPath, syscall.EBUSY)
 	}
 	if old.slash || new.slash {
-		a, err := from.lookLast(ctx, old)
-		if err == nil && !a.IsDir() {
-			err = syscall.ENOTDIR
-		}
-		if err != nil {
+		if err := checkSlashes(ctx, from, old, to, new, flags); err != nil {
 			return v.fail("rename", oldPath, err)
 		}
 	}
 	err = v.tree.Rename(ctx, v.caller, from.top().node, old.name, to.top().node, new.name, flags)
 	v.settle(ctx)
 	return err
+}
+
+// checkSlashes returns ENOTDIR unless what is renamed is a directory, as a slash
+// after one of its names demands, and before that what Linux looks at before.
+func checkSlashes(ctx context.Context, from *walk, old lastName, to *walk, new lastName, flags RenameFlags) error {
+	a, err := from.lookLast(ctx, old)
+	if err != nil || a.IsDir() {
+		return err
+	}
+	_, err = to.lookLast(ctx, new)
+	switch {
+	case err != nil && Errno(err) != syscall.ENOENT:
+		return err
+	case err == nil && flags&RenameNoReplace != 0:
+		return syscall.EEXIST
+	}
+	return syscall.ENOTDIR
 }
 
 // GetAttrs implements Server.
@@ -378,6 +400,9 @@ func (v *View) SetLinkAttrs(ctx context.Context, path string, attr SetAttr) erro
 }
 
 func (v *View) setAttrs(ctx context.Context, path string, attr SetAttr, end walkEnd) error {
+	if attr.Has(SetSize) && attr.Size < 0 {
+		return v.fail("setattr", path, syscall.EINVAL) // truncate(2) looks at it first
+	}
 	w, _, err := v.walk(ctx, path, end)
 	if err != nil {
 		return err

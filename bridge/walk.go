@@ -34,7 +34,7 @@ const (
 	followLast walkEnd = iota // it is followed if it is a symbolic link
 	keepLast                  // it is not followed
 	allowNone                 // it is followed, and may be missing
-	leaveLast                 // it is not looked up: the walk stops at the directory it is in
+	leaveLast                 // it is not looked up: the walk stops at its directory, which may be searched
 )
 
 // A lastName is the component at which a walk stopped: empty for the root.
@@ -62,7 +62,15 @@ func (v *View) walk(ctx context.Context, path string, end walkEnd) (*walk, lastN
 	return w, last, nil
 }
 
-// checkPath returns an error for what can be no path, nor the target of a link.
+// checkTarget returns an error for what can be no target of a symbolic link.
+func checkTarget(target string) error {
+	if target == "" {
+		return syscall.ENOENT
+	}
+	return checkPath(target)
+}
+
+// checkPath returns an error for what can be no path.
 func checkPath(path string) error {
 	if len(path) > PathMax {
 		return syscall.ENAMETOOLONG
@@ -94,8 +102,11 @@ func (w *walk) follow(ctx context.Context, path string, end walkEnd) (lastName, 
 		rest = strings.TrimLeft(rest, "/")
 		last := lastName{name, slash}
 		isLast := rest == ""
-		if isLast && end == leaveLast || name == "" {
+		switch {
+		case name == "":
 			return last, w.mustBeDir()
+		case isLast && end == leaveLast:
+			return last, w.search(ctx)
 		}
 		target, err := w.enter(ctx, name, isLast && !slash, end)
 		if err != nil {
@@ -155,22 +166,20 @@ func (w *walk) readlink(ctx context.Context, n *Node) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if target == "" {
-		return "", syscall.ENOENT
-	}
-	return target, checkPath(target)
+	return target, checkTarget(target)
 }
 
 // search returns an error unless the avatar may search the directory reached.
 func (w *walk) search(ctx context.Context) error {
-	if err := w.mustBeDir(); err != nil {
+	c := &w.v.caller.Cred
+	if err := w.mustBeDir(); err != nil || c.IsRoot() {
 		return err
 	}
 	a, err := w.attr(ctx)
 	if err != nil {
 		return err
 	}
-	return CheckAccess(&w.v.caller.Cred, a, MayExec)
+	return CheckAccess(c, a, MayExec)
 }
 
 // mustBeDir returns ENOTDIR unless the walk has reached a directory.
