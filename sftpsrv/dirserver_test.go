@@ -27,6 +27,7 @@ type dirServer struct {
 	mu         sync.Mutex
 	version    uint32
 	extensions []bridge.Extension // of the client
+	names      map[uint32]string  // of users, and of the complements of groups
 }
 
 var (
@@ -172,19 +173,38 @@ func (d *dirServer) HomeDirectory(_ context.Context, name string) (string, error
 }
 
 func (d *dirServer) UserName(uid uint32) string {
-	u, err := user.LookupId(strconv.Itoa(int(uid)))
-	if err != nil {
-		return ""
-	}
-	return u.Username
+	return d.name(uid, func(id string) (string, error) {
+		u, err := user.LookupId(id)
+		if err != nil {
+			return "", err
+		}
+		return u.Username, nil
+	})
 }
 
 func (d *dirServer) GroupName(gid uint32) string {
-	g, err := user.LookupGroupId(strconv.Itoa(int(gid)))
-	if err != nil {
-		return ""
+	return d.name(^gid, func(string) (string, error) {
+		g, err := user.LookupGroupId(strconv.Itoa(int(gid)))
+		if err != nil {
+			return "", err
+		}
+		return g.Name, nil
+	})
+}
+
+// name remembers what lookup says of id.
+func (d *dirServer) name(id uint32, lookup func(string) (string, error)) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	name, ok := d.names[id]
+	if !ok {
+		name, _ = lookup(strconv.Itoa(int(id)))
+		if d.names == nil {
+			d.names = make(map[uint32]string)
+		}
+		d.names[id] = name
 	}
-	return g.Name
+	return name
 }
 
 func (d *dirServer) StatFS(_ context.Context, path string) (bridge.StatFS, error) {

@@ -125,12 +125,5 @@ func appends(q *request) bool {
 
 // overlaps reports whether two ranges overlap.
 func overlaps(a, b *request) bool {
-	return a.off < b.off+span(b) && b.off < a.off+span(a)
-}
-
-func span(q *request) uint64 {
-	if q.typ == sshfx.PacketTypeWrite {
-		return uint64(len(q.data))
-	}
-	return q.length
+	return a.off < b.off+b.length && b.off < a.off+a.length
 }

@@ -25,7 +25,7 @@ type request struct {
 	handle      *handle
 	handle2     *handle // where copy-data writes
 	off, off2   uint64
-	length      uint64           // of READ and copy-data
+	length      uint64           // of READ, WRITE and copy-data
 	data        []byte           // of WRITE and unknown requests; aliases the packet
 	flags       bridge.OpenFlags // of OPEN
 	attr        bridge.SetAttr
@@ -66,6 +66,7 @@ func (s *session) parse(packet []byte) (request, error) {
 	case sshfx.PacketTypeWrite:
 		q.handle = s.consumeHandle(b)
 		q.off, q.data = b.ConsumeUint64(), b.ConsumeBytes()
+		q.length = uint64(len(q.data))
 	case sshfx.PacketTypeFSetStat:
 		q.handle = s.consumeHandle(b)
 		q.attr = setAttr(b)
