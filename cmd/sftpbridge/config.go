@@ -57,7 +57,7 @@ type treeConfig struct {
 type upstreamConfig struct {
 	Port              int      `yaml:"port"`
 	Identity          []string `yaml:"identity"`
-	KnownHosts        []string `yaml:"known_hosts"`
+	KnownHosts        string   `yaml:"known_hosts"`
 	SSHConfig         string   `yaml:"ssh_config"`
 	AcceptNewHostKeys bool     `yaml:"accept_new_host_keys"`
 	Connections       int      `yaml:"connections"`

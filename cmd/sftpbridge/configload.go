@@ -38,23 +38,37 @@ func parseConfig(file string, data []byte) (*plan, error) {
 	if len(data) > maxConfig {
 		return nil, fmt.Errorf("%s:1:1: longer than %d bytes", file, maxConfig)
 	}
-	root, err := parser.ParseBytes(data, 0)
+	root, cfg, err := decodeConfig(data)
 	if err != nil {
 		return nil, located(file, err)
 	}
 	if len(root.Docs) > 1 {
 		return nil, fmt.Errorf("%s:%s: a second document", file, position(root.Docs[1].GetToken()))
 	}
-	var cfg config
-	dec := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
-	if err := dec.Decode(&cfg); err != nil && err != io.EOF {
-		return nil, located(file, err)
-	}
-	p, problems := compile(&cfg)
+	p, problems := compile(cfg)
 	if len(problems) == 0 {
 		return p, nil
 	}
 	return nil, errors.New(describe(file, root, problems))
+}
+
+// decodeConfig has the YAML package take the file apart, which panics on some
+// that are none.
+func decodeConfig(data []byte) (root *ast.File, cfg *config, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = errors.New("this is not YAML that can be read")
+		}
+	}()
+	if root, err = parser.ParseBytes(data, 0); err != nil {
+		return nil, nil, err
+	}
+	cfg = new(config)
+	dec := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
+	if err := dec.Decode(cfg); err != nil && err != io.EOF {
+		return nil, nil, err
+	}
+	return root, cfg, nil
 }
 
 // located puts the place of an error of the YAML package before its message.

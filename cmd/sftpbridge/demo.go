@@ -172,7 +172,7 @@ func (d *demo) bridge(ctx context.Context, port int, dir string, stdout, stderr 
 		Backend: fmt.Sprintf("sftp://demo@127.0.0.1:%d/", port),
 		Upstream: upstreamConfig{
 			Identity:   []string{d.file("key")},
-			KnownHosts: []string{d.file("known_hosts")},
+			KnownHosts: d.file("known_hosts"),
 			SSHConfig:  "none",
 		},
 		Mount: []mountConfig{{Dir: dir}},

@@ -35,7 +35,7 @@ func (f *treeFlags) addUpstream(fs *pflag.FlagSet) {
 	up := &f.tree.Upstream
 	fs.IntVarP(&up.Port, "port", "p", 0, "`PORT` of the server")
 	fs.StringArrayVarP(&up.Identity, "identity", "i", nil, "private key `FILE` to log in to the server with (may be repeated)")
-	fs.StringArrayVar(&up.KnownHosts, "known-hosts", nil, "`FILE` of the servers' keys (may be repeated; default as ssh)")
+	fs.StringVar(&up.KnownHosts, "known-hosts", "", "`FILE` of the servers' keys (default as ssh)")
 	fs.StringVarP(&up.SSHConfig, "ssh-config", "F", "", "ssh_config `FILE` (default as ssh; none for no file)")
 	fs.BoolVar(&up.AcceptNewHostKeys, "accept-new-host-keys", false, "trust servers not seen before, and remember their keys")
 	fs.IntVar(&up.Connections, "connections", 0, "how many connections to the server to use (`N`)")

@@ -2,12 +2,61 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
+	"net"
+	"strconv"
 
 	"sftpbridge/bridge"
+	"sftpbridge/bridge/sftpfs"
+	"sftpbridge/bridge/sftpfs/sshdial"
 )
 
+// openUpstream connects to the server of an SFTP backend.
 func openUpstream(ctx context.Context, p treePlan, log *slog.Logger) (bridge.Backend, error) {
-	return nil, errors.ErrUnsupported
+	up := p.upstream
+	dial, err := sshdial.New(target(p.backend, up.Port), sshdial.Options{
+		ConfigFile:        up.SSHConfig,
+		IdentityFiles:     up.Identity,
+		KnownHosts:        up.KnownHosts,
+		AcceptNewHostKeys: up.AcceptNewHostKeys,
+		Prompt:            prompt,
+		Timeout:           up.timeout,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return sftpfs.New(ctx, dial, sftpfs.Options{
+		Root:        p.backend.Path,
+		Timeout:     up.timeout,
+		Connections: up.Connections,
+		Logger:      log,
+	})
+}
+
+// target is [user@]host[:port] of a backend. The port in the backend goes
+// before that of the flag.
+func target(s backendSpec, port int) string {
+	if s.Port != 0 {
+		port = s.Port
+	}
+	host := s.Host
+	switch {
+	case port != 0:
+		host = net.JoinHostPort(host, strconv.Itoa(port))
+	case net.ParseIP(stripZone(host)).To4() == nil && net.ParseIP(stripZone(host)) != nil:
+		host = "[" + host + "]"
+	}
+	if s.User != "" {
+		host = s.User + "@" + host
+	}
+	return host
+}
+
+// prompt asks the user for a password or a passphrase, as long as there is a
+// terminal. The answer may come after ctx has ended, and is then of no use.
+func prompt(ctx context.Context, question string, echo bool) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	return askTerminal(question, echo)
 }
