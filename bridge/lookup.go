@@ -19,17 +19,14 @@ func (t *Tree) Lookup(ctx context.Context, c Caller, dir *Node, name string) (*N
 }
 
 func (t *Tree) lookup(ctx context.Context, c Caller, dir *Node, name string) (*Node, Attr, error) {
-	if err := t.search(ctx, c, dir); err != nil {
+	if err := t.reach(ctx, c, dir, name); err != nil {
 		return nil, Attr{}, err
 	}
 	if err := CheckName(name); err != nil {
 		return nil, Attr{}, err
 	}
-	if name == "." || name == ".." {
+	if isDots(name) {
 		return t.lookupDots(ctx, dir, name)
-	}
-	if err := t.allow(c, OpList, dir, name); err != nil {
-		return nil, Attr{}, err
 	}
 	return t.find(ctx, dir, name)
 }
@@ -48,6 +45,15 @@ func (t *Tree) lookupDots(ctx context.Context, dir *Node, name string) (*Node, A
 		return nil, Attr{}, err
 	}
 	return n, a, nil
+}
+
+// reach returns an error unless the caller may search the directory dir and its
+// rules do not hide the entry name. renameMu is held.
+func (t *Tree) reach(ctx context.Context, c Caller, dir *Node, name string) error {
+	if err := t.search(ctx, c, dir); err != nil || isDots(name) {
+		return err
+	}
+	return t.allow(c, OpList, dir, name)
 }
 
 // search returns an error unless the caller may search the directory dir.

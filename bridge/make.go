@@ -111,7 +111,7 @@ func (t *Tree) checkFree(ctx context.Context, c Caller, dir *Node, name string) 
 	if err := CheckName(name); err != nil {
 		return err
 	}
-	if err := t.search(ctx, c, dir); err != nil {
+	if err := t.reach(ctx, c, dir, name); err != nil {
 		return err
 	}
 	if name == "." || name == ".." {

@@ -148,7 +148,7 @@ func (t *Tree) create(ctx context.Context, c Caller, dir *Node, name string, fla
 	if isDots(name) {
 		return fail(syscall.EISDIR)
 	}
-	if err := t.search(ctx, c, dir); err != nil {
+	if err := t.reach(ctx, c, dir, name); err != nil {
 		return fail(err)
 	}
 	n, a, err := t.findLocked(ctx, dir, name)

@@ -34,7 +34,7 @@ func (t *Tree) remove(ctx context.Context, c Caller, dir *Node, name string, isD
 	if err := CheckName(name); err != nil {
 		return err
 	}
-	if err := t.search(ctx, c, dir); err != nil {
+	if err := t.reach(ctx, c, dir, name); err != nil {
 		return err
 	}
 	if err := t.mutable(c); err != nil {

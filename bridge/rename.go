@@ -31,7 +31,7 @@ func (t *Tree) rename(ctx context.Context, c Caller, from, to entry, flags Renam
 		return syscall.EINVAL
 	}
 	for _, e := range []entry{from, to} {
-		if err := t.search(ctx, c, e.dir); err != nil {
+		if err := t.reach(ctx, c, e.dir, e.name); err != nil {
 			return err
 		}
 	}
