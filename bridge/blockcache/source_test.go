@@ -34,9 +34,7 @@ type memSource struct {
 
 func newSource(size int, seed uint64) *memSource {
 	s := &memSource{rng: rand.New(rand.NewPCG(seed, 1)), data: make([]byte, size)}
-	for i := range s.data {
-		s.data[i] = byte(s.rng.Uint32())
-	}
+	rand.NewChaCha8([32]byte{byte(seed)}).Read(s.data)
 	return s
 }
 

@@ -62,6 +62,9 @@ func (f *File) spareLocked(ctx context.Context, off int64, n int) (*buffer, erro
 	if off == f.cursor && f.held > 0 {
 		want = min(most, max(least, 2*f.lastSize))
 	}
+	if f.held+int64(want) > maxFileDirty {
+		want = least
+	}
 	f.mu.Unlock()
 	defer f.mu.Lock()
 	return f.cache.written(ctx, want, least)
