@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -34,9 +35,6 @@ type Options struct {
 	// NoEarlyTimes says that times before 1970 cannot be kept, as in version
 	// 3 of the SFTP protocol. To set them must be an error then.
 	NoEarlyTimes bool
-	// Coarse reports whether the errno got will do where want is right, for
-	// a protocol that has few codes. Nil has no errno do for another.
-	Coarse func(want, got syscall.Errno) bool
 }
 
 // Run runs the suite. Each test gets a new and empty backend from open and
@@ -109,7 +107,7 @@ func (e *env) need(err error, what string, args ...any) {
 	}
 }
 
-// wantErrno checks that err wraps an errno, which is one of want or as good.
+// wantErrno checks that err wraps an errno, which is one of want.
 func (e *env) wantErrno(err error, what string, want ...syscall.Errno) {
 	e.Helper()
 	var got syscall.Errno
@@ -117,17 +115,9 @@ func (e *env) wantErrno(err error, what string, want ...syscall.Errno) {
 		e.Errorf("%s: %v; want an error that wraps %v", what, err, want)
 		return
 	}
-	for _, w := range want {
-		if e.same(w, got) {
-			return
-		}
+	if !slices.Contains(want, got) {
+		e.Errorf("%s: %v (%d); want %v", what, err, int(got), want)
 	}
-	e.Errorf("%s: %v (%d); want %v", what, err, int(got), want)
-}
-
-// same reports whether got will do where want is right.
-func (e *env) same(want, got syscall.Errno) bool {
-	return want == got || e.opt.Coarse != nil && e.opt.Coarse(want, got)
 }
 
 // mode is a SetAttr with permissions alone.

@@ -114,6 +114,12 @@ func testRenameIntoItself(e *env) {
 	}
 	e.wantErrno(e.b.Rename(e.ctx, "d/sub", "d", 0), "rename d/sub to d", syscall.ENOTEMPTY)
 	e.wantContent("d/sub/f", "content")
+	e.mkdir("moved")
+	e.rename("moved", "d/sub/moved")
+	e.wantErrno(e.b.Rename(e.ctx, "d", "d/sub/moved/new", 0), "rename d below what was moved there", syscall.EINVAL)
+	e.rename("d/sub/moved", "moved")
+	e.rename("d", "moved/d")
+	e.wantContent("moved/d/sub/f", "content")
 }
 
 // Renaming a file to itself, or to another name that it has, does nothing.

@@ -52,18 +52,6 @@ func TestLinksOfDirectories(t *testing.T) {
 	want("removed", map[string]uint32{".": 4})
 }
 
-// A directory that was moved is checked against its new ancestors.
-func TestRenameIntoMovedSelf(t *testing.T) {
-	fs := memfs.New()
-	mkdir(t, fs, "a", "b", "b/c")
-	if err := fs.Rename(ctx, "a", "b/c", 0); err != nil {
-		t.Fatal(err)
-	}
-	if err := fs.Rename(ctx, "b", "b/c/d", 0); bridge.Errno(err) != syscall.EINVAL {
-		t.Errorf("rename of b below itself: %v", err)
-	}
-}
-
 // What is made and removed leaves nothing behind.
 func TestNothingIsLost(t *testing.T) {
 	fs := memfs.New()
