@@ -256,6 +256,9 @@ func (h *Handle) Close(ctx context.Context) error {
 	if t.watch != nil && h.flags.Writes() {
 		t.watch.wrote(ctx, h)
 	}
+	if h.content != nil {
+		h.content.Release(h.file)
+	}
 	if err1 := h.file.Close(ctx); err == nil {
 		err = h.fail("close", err1)
 	}
