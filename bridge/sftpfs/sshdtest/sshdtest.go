@@ -200,7 +200,7 @@ func (s *Server) Log() string { return s.log.String() }
 // KeyGen makes an Ed25519 key pair in file and file.pub.
 func KeyGen(t testing.TB, file, passphrase string) {
 	t.Helper()
-	out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", "test", "-f", file).CombinedOutput()
+	out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-a", "1", "-C", "test", "-f", file).CombinedOutput()
 	if err != nil {
 		t.Fatalf("ssh-keygen: %v\n%s", err, out)
 	}
