@@ -60,12 +60,13 @@ tool_basic() {
 }
 
 tool_unlinked() {
-	exec 5<>"$1/unlinked"
+	exec 5>"$1/unlinked" 6<"$1/unlinked"
 	echo hello >&5
 	rm "$1/unlinked"
 	echo world >&5
-	[ "$(cat /proc/self/fd/5)" = $'hello\nworld' ]
-	exec 5>&-
+	[ "$(cat <&6)" = $'hello\nworld' ]
+	exec 5>&- 6<&-
+	[ ! -e "$1/unlinked" ]
 }
 
 tool_tar() {
@@ -174,8 +175,10 @@ on_sshfs() {
 }
 
 sshfs_steps() {
-	cp -r --no-dereference --preserve=mode,timestamps "$work/sample" "$1" &&
+	cp -r --no-dereference --preserve=mode "$work/sample" "$1" &&
 		same "$work/sample" "$1" &&
+		touch -d '2020-02-02 02:02:02 UTC' "$1/zero" &&
+		[ "$(stat -c %Y "$1/zero")" = 1580608922 ] &&
 		mv "$1/big.bin" "$1/many/big" &&
 		echo appended >>"$1/run.sh" &&
 		[ "$(tail -n 1 "$1/run.sh")" = appended ] &&

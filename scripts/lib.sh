@@ -10,6 +10,7 @@ passed=0
 failed=0
 pids=()
 mounts=()
+out= # where the output of the last check is
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -84,7 +85,7 @@ summary() {
 check() {
 	local name=$1
 	shift
-	timeout -k 5 "${limit:-120}" bash -eu -o pipefail -c '"$@"' check "$@" >"$work/out" 2>&1 </dev/null
+	timeout -k 5 "${limit:-120}" bash -eu -o pipefail -c '"$@"' check "$@" >"${out:=$work/out}" 2>&1 </dev/null
 	count "$name" $?
 }
 
@@ -97,7 +98,7 @@ count() {
 	fi
 	failed=$((failed + 1))
 	echo "FAIL  $1 (status $2)"
-	tail -n 25 "$work/out" | sed 's/^/      /'
+	tail -n 25 "$out" | sed 's/^/      /'
 }
 
 # poll SECONDS COMMAND… waits until the command succeeds.
@@ -185,7 +186,7 @@ check_stop() {
 	for m in "${mounts[@]}"; do
 		grep -qF " $m " /proc/self/mounts && status="$status, $m is still mounted"
 	done
-	cp "$work/bridge.log" "$work/out"
+	out=$work/bridge.log
 	count "SIGTERM closes everything and exits 0" "$status"
 }
 
