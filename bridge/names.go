@@ -19,3 +19,13 @@ func (n *Node) Names() []Name {
 	}
 	return names
 }
+
+// Touched says that the file was written to through the descriptor of FD: the
+// other doors are told.
+func (h *Handle) Touched() {
+	t := h.tree
+	t.mu.Lock()
+	t.changedLocked(h.node)
+	t.unlock()
+	t.publish(h.door, Event{Node: h.node, Kind: ContentChanged})
+}

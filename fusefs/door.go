@@ -241,7 +241,7 @@ func (d *door) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut)
 	if a.IsDir() && set.Any(bridge.SetMode|bridge.SetUID|bridge.SetGID) {
 		d.searchChanged(n, a)
 	}
-	return fuse.OK
+	return d.done(nil)
 }
 
 // setAttr returns what a SETATTR request asks for.

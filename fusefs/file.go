@@ -38,10 +38,12 @@ type file struct {
 	caller bridge.Caller
 	fd     int         // what reads are spliced from, or -1
 	setID  atomic.Bool // the file may have set-id bits
-	back   *backing    // what the kernel reads and writes itself, if it does
+	direct bool        // the kernel reads and writes by itself
 
 	mu    sync.Mutex
 	locks map[lockOwner]struct{} // guarded by mu; who took a lock through the file
+	mtime time.Time              // guarded by mu; what other doors know of a direct file
+	size  int64                  // guarded by mu; the same
 }
 
 // A contentVersion tells one content of a file from another.
@@ -73,7 +75,11 @@ func (d *door) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.
 	if err != nil {
 		return status(err)
 	}
-	return d.opened(h, in.NodeId, c, out)
+	d.opened(h, in.NodeId, c, out)
+	if h.Flags().Has(syscall.O_TRUNC) {
+		return d.done(nil)
+	}
+	return fuse.OK
 }
 
 // Create makes a file, or opens the one that is there, and opens it.
@@ -84,16 +90,20 @@ func (d *door) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fu
 		return code
 	}
 	flags := openFlags(in.Flags, syscall.O_CREAT|syscall.O_EXCL|syscall.O_TRUNC|syscall.O_APPEND)
-	n, h, a, _, err := d.tree.Create(d.ctx, c, dir, name, flags|syscall.O_CREAT, made(in.Mode))
+	n, h, a, made, err := d.tree.Create(d.ctx, c, dir, name, flags|syscall.O_CREAT, withMode(in.Mode))
 	if err != nil {
 		return status(err)
 	}
 	d.entry(&out.EntryOut, n, a, 1, since)
-	return d.opened(h, out.NodeId, c, &out.OpenOut)
+	d.opened(h, out.NodeId, c, &out.OpenOut)
+	if made || flags.Has(syscall.O_TRUNC) {
+		return d.done(nil)
+	}
+	return fuse.OK
 }
 
 // opened answers with the open file h.
-func (d *door) opened(h *bridge.Handle, id uint64, c bridge.Caller, out *fuse.OpenOut) fuse.Status {
+func (d *door) opened(h *bridge.Handle, id uint64, c bridge.Caller, out *fuse.OpenOut) {
 	f := &file{h: h, node: h.Node(), id: id, caller: c, fd: -1}
 	if fd, ok := h.FD(); ok && h.Flags().Reads() {
 		f.fd = fd
@@ -101,13 +111,9 @@ func (d *door) opened(h *bridge.Handle, id uint64, c bridge.Caller, out *fuse.Op
 	a, err := h.Attr(d.ctx)
 	f.setID.Store(err != nil || a.Mode&(syscall.S_ISUID|syscall.S_ISGID) != 0)
 	out.Fh = d.nodes.addFile(f)
-	if d.pass.open(d, f, a, out) {
-		return fuse.OK
-	}
-	if err == nil && d.unchanged(f, a) {
+	if !d.pass.open(f, a, out) && err == nil && d.unchanged(f, a) {
 		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
 	}
-	return fuse.OK
 }
 
 // unchanged reports whether the content of f is what it was at the last open,
@@ -154,7 +160,7 @@ func (d *door) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, 
 		d.killSetID(f, in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0)
 	}
 	if n > 0 || err == nil {
-		return uint32(n), fuse.OK
+		return uint32(n), d.done(nil)
 	}
 	return 0, status(err)
 }
@@ -166,7 +172,7 @@ func (d *door) killSetID(f *file, kill bool) {
 	if kill && f.caller.Cred.IsRoot() {
 		a, err := f.h.Attr(d.ctx)
 		if mode := withoutSetID(a.Mode); err == nil && mode != a.Mode {
-			f.h.SetAttrAs(d.ctx, f.caller, made(mode))
+			f.h.SetAttrAs(d.ctx, f.caller, withMode(mode))
 		}
 	}
 	if kill || !f.caller.Cred.IsRoot() {
@@ -194,7 +200,7 @@ func (d *door) Flush(_ <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 	}
 	err := f.h.Flush(d.ctx)
 	f.unlock(lockOwner{in.LockOwner, false})
-	d.pass.written(d, f)
+	d.published(f)
 	return status(err)
 }
 
@@ -222,7 +228,8 @@ func (d *door) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 // closeFile closes f. Nobody is there to be told of an error any more.
 func (d *door) closeFile(ctx context.Context, f *file) {
 	f.unlockAll()
-	d.pass.release(d, f)
+	d.published(f)
+	d.pass.release(f)
 	if err := f.h.Close(ctx); err != nil {
 		d.opt.Logger.Warn("closing a file", "err", err)
 	}
@@ -234,7 +241,7 @@ func (d *door) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 	if f == nil {
 		return fuse.EBADF
 	}
-	return status(f.h.Allocate(d.ctx, in.Mode, int64(in.Offset), int64(in.Length)))
+	return d.done(f.h.Allocate(d.ctx, in.Mode, int64(in.Offset), int64(in.Length)))
 }
 
 // Lseek finds data and holes.
@@ -263,7 +270,7 @@ func (d *door) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn) (uint3
 	}
 	n, err := src.h.CopyTo(d.ctx, int64(in.OffIn), dst.h, int64(in.OffOut), int64(min(in.Len, bound)))
 	if n > 0 || err == nil || errors.Is(err, io.EOF) {
-		return uint32(n), fuse.OK
+		return uint32(n), d.done(nil)
 	}
 	return 0, status(err)
 }

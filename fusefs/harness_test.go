@@ -59,7 +59,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
 		os.Exit(child(os.Args[1:]))
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if bin, err := readableSelf(); err == nil {
+		os.Remove(bin)
+	}
+	os.Exit(code)
 }
 
 // realm is a bridge.Realm of users by number.
@@ -185,6 +189,10 @@ func command(ctx context.Context, m *fusefs.MountPoint, v *bridge.View, args []s
 	return "", fmt.Errorf("no command %q", args[0])
 }
 
+// childEnviron is the environment of a child. The race detector would have it
+// wait a second before it exits.
+func childEnviron() []string { return append(os.Environ(), "GORACE=atexit_sleep_ms=0") }
+
 // A server is a child that serves a mount.
 type server struct {
 	t   *testing.T
@@ -242,7 +250,7 @@ func spawn(t *testing.T, c config) *server {
 		t.Fatal(err)
 	}
 	s := &server{t: t, dir: c.Dir, cmd: exec.Command(os.Args[0])}
-	s.cmd.Env = append(os.Environ(), serveEnv+"="+string(conf))
+	s.cmd.Env = append(childEnviron(), serveEnv+"="+string(conf))
 	s.cmd.Stderr = &s.err
 	if s.in, err = s.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
@@ -323,9 +331,10 @@ func (s *server) kill() {
 // as runs a helper (see child) as another user, and returns its answer.
 func as(t *testing.T, uid uint32, args ...string) string {
 	t.Helper()
-	bin := readableSelf(t)
+	bin, err := readableSelf()
+	must(t, err)
 	cmd := exec.Command(bin, args...)
-	cmd.Env = append(os.Environ(), childEnv+"=1")
+	cmd.Env = append(childEnviron(), childEnv+"=1")
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	out, err := cmd.CombinedOutput()
@@ -336,26 +345,18 @@ func as(t *testing.T, uid uint32, args ...string) string {
 }
 
 // readableSelf returns a copy of the test binary that every user may run.
-func readableSelf(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "fusefs-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	bin := filepath.Join(dir, "helper")
+var readableSelf = sync.OnceValues(func() (string, error) {
 	data, err := os.ReadFile(os.Args[0])
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	if err := os.WriteFile(bin, data, 0o755); err != nil {
-		t.Fatal(err)
+	bin, err := os.CreateTemp("/tmp", "fusefs-test-")
+	if err != nil {
+		return "", err
 	}
-	return bin
-}
+	_, err = bin.Write(data)
+	return bin.Name(), errors.Join(err, bin.Chmod(0o755), bin.Close())
+})
 
 // child is a process of its own that makes one system call and prints the
 // errno, or "OK".

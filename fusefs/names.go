@@ -8,9 +8,9 @@ import (
 	"sftpbridge/bridge"
 )
 
-// made is the attributes for what is made with a mode, from which the kernel
-// has taken the caller's umask already.
-func made(mode uint32) bridge.SetAttr {
+// withMode is the attributes of what is made with a mode, from which the
+// kernel has taken the caller's umask already.
+func withMode(mode uint32) bridge.SetAttr {
 	return bridge.SetAttr{Valid: bridge.SetMode, Mode: mode & 0o7777}
 }
 
@@ -21,12 +21,12 @@ func (d *door) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse
 	if !code.Ok() {
 		return code
 	}
-	n, a, err := d.tree.Mkdir(d.ctx, c, dir, name, made(in.Mode))
+	n, a, err := d.tree.Mkdir(d.ctx, c, dir, name, withMode(in.Mode))
 	if err != nil {
 		return status(err)
 	}
 	d.entry(out, n, a, 1, since)
-	return fuse.OK
+	return d.done(nil)
 }
 
 // Mknod makes a file that is not opened: a regular one, a pipe, a socket, a device.
@@ -41,7 +41,7 @@ func (d *door) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse
 		return status(err)
 	}
 	d.entry(out, n, a, 1, since)
-	return fuse.OK
+	return d.done(nil)
 }
 
 // Symlink makes a symbolic link.
@@ -56,7 +56,7 @@ func (d *door) Symlink(_ <-chan struct{}, h *fuse.InHeader, target, name string,
 		return status(err)
 	}
 	d.entry(out, n, a, 1, since)
-	return fuse.OK
+	return d.done(nil)
 }
 
 // Readlink returns what a symbolic link holds.
@@ -88,7 +88,7 @@ func (d *door) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.E
 		return status(err)
 	}
 	d.entry(out, n, a, 0, since)
-	return fuse.OK
+	return d.done(nil)
 }
 
 // Unlink removes a name that is not a directory.
@@ -97,7 +97,7 @@ func (d *door) Unlink(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Sta
 	if !code.Ok() {
 		return code
 	}
-	return status(d.tree.Unlink(d.ctx, c, dir, name))
+	return d.done(d.tree.Unlink(d.ctx, c, dir, name))
 }
 
 // Rmdir removes an empty directory.
@@ -106,7 +106,7 @@ func (d *door) Rmdir(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Stat
 	if !code.Ok() {
 		return code
 	}
-	return status(d.tree.Rmdir(d.ctx, c, dir, name))
+	return d.done(d.tree.Rmdir(d.ctx, c, dir, name))
 }
 
 // The flags of renameat2(2).
@@ -135,5 +135,5 @@ func (d *door) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName str
 	default:
 		return fuse.Status(syscall.EINVAL)
 	}
-	return status(d.tree.Rename(d.ctx, c, dir, oldName, newDir, newName, flags))
+	return d.done(d.tree.Rename(d.ctx, c, dir, oldName, newDir, newName, flags))
 }

@@ -11,9 +11,18 @@ import (
 	"sftpbridge/bridge"
 )
 
-// noticeTimeout is for how long a request waits at most for the kernel to be
-// told something.
-const noticeTimeout = time.Second
+const (
+	// noticeTimeout is for how long a request waits at most for the kernel to
+	// be told something.
+	noticeTimeout = time.Second
+	// settleTimeout is for how long a request waits at most for another mount
+	// to have told its kernel. Two mounts that change one directory at the
+	// same time wait for each other: their kernels hold the directory.
+	settleTimeout = 50 * time.Millisecond
+	// againDelay is when the kernel is told of attributes once more: the
+	// answer that brings it a node for the first time may overtake a notice.
+	againDelay = 100 * time.Millisecond
+)
 
 // A notice is something that the kernel is to be told, because it does not
 // know it from its own requests.
@@ -76,29 +85,47 @@ type notifier interface {
 func (d *door) startNotifier(kernel notifier) {
 	ctx, stop := context.WithCancel(d.ctx)
 	d.stop = stop
-	d.running.Go(func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-d.sub.Ready():
-				events := d.sub.Take()
-				for _, e := range events {
-					if n, ok := d.noticeOf(e); ok {
-						d.tell(kernel, n)
-					}
-				}
-				d.sub.Done()
-			case <-d.notices.ready:
-				for _, n := range d.notices.take() {
-					d.tell(kernel, n)
-					if n.done != nil {
-						close(n.done)
-					}
+	d.running.Go(func() { d.notify(ctx, kernel) })
+}
+
+func (d *door) notify(ctx context.Context, kernel notifier) {
+	again := make(map[uint64]struct{}) // nodes to tell of once more
+	timer := time.NewTimer(againDelay)
+	defer timer.Stop()
+	tell := func(n notice) {
+		d.tell(kernel, n)
+		if n.kind == noticeAttr || n.kind == noticeContent {
+			if len(again) == 0 {
+				timer.Reset(againDelay)
+			}
+			again[n.id] = struct{}{}
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.sub.Ready():
+			for _, e := range d.sub.Take() {
+				if n, ok := d.noticeOf(e); ok {
+					tell(n)
 				}
 			}
+			d.sub.Done()
+		case <-d.notices.ready:
+			for _, n := range d.notices.take() {
+				tell(n)
+				if n.done != nil {
+					close(n.done)
+				}
+			}
+		case <-timer.C:
+			for id := range again {
+				d.tell(kernel, notice{kind: noticeAttr, id: id})
+			}
+			clear(again)
 		}
-	})
+	}
 }
 
 // noticeOf translates an event; false if the kernel has never heard of the node.
@@ -146,6 +173,28 @@ func (d *door) tell(kernel notifier, n notice) {
 	case noticeEntry:
 		kernel.EntryNotify(n.id, n.name)
 	}
+}
+
+// done ends a request that changed the tree: its answer waits until other
+// mounts of the tree show the change.
+func (d *door) done(err error) fuse.Status {
+	if err != nil {
+		return status(err)
+	}
+	d.tree.Settle(patience{d.ctx, settleTimeout}, d.callers.door)
+	return fuse.OK
+}
+
+// patience is a context that ends some time after it is first waited for.
+type patience struct {
+	context.Context
+	d time.Duration
+}
+
+func (p patience) Done() <-chan struct{} {
+	done := make(chan struct{})
+	time.AfterFunc(p.d, func() { close(done) })
+	return done
 }
 
 // searchChanged has the kernel forget what it knows of the directory n if its

@@ -24,15 +24,13 @@ type nodeTable struct {
 // A nodeEntry is one node and what the kernel holds of it.
 type nodeEntry struct {
 	node *bridge.Node
-	refs uint64             // what the kernel counts
-	held uint64             // references in the tree
-	open map[*file]struct{} // its open files
+	refs uint64 // what the kernel counts
+	held uint64 // references in the tree
 
 	// What the kernel's pages were read from: the content at the last open.
 	// Meaningful if cached.
 	cached  bool
 	version contentVersion
-	backing *backing // the file that the kernel reads and writes itself, if any
 }
 
 func newNodeTable(tree *bridge.Tree, root *bridge.Node) *nodeTable {
@@ -109,7 +107,7 @@ func (t *nodeTable) forget(id, refs uint64) {
 		return
 	}
 	e.refs -= min(refs, e.refs)
-	gone := e.refs == 0 && len(e.open) == 0
+	gone := e.refs == 0
 	if gone {
 		delete(t.nodes, id)
 	}
@@ -125,12 +123,6 @@ func (t *nodeTable) addFile(f *file) uint64 {
 	defer t.mu.Unlock()
 	t.next++
 	t.files[t.next] = f
-	if e := t.nodes[f.id]; e != nil {
-		if e.open == nil {
-			e.open = make(map[*file]struct{})
-		}
-		e.open[f] = struct{}{}
-	}
 	return t.next
 }
 
@@ -146,12 +138,7 @@ func (t *nodeTable) removeFile(fh uint64) *file {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f := t.files[fh]
-	if f != nil {
-		delete(t.files, fh)
-		if e := t.nodes[f.id]; e != nil {
-			delete(e.open, f)
-		}
-	}
+	delete(t.files, fh)
 	return f
 }
 
