@@ -338,12 +338,15 @@ func nameWords(b *sshfx.Buffer, root string) string {
 		name, long := b.ConsumeString(), b.ConsumeString()
 		attrs := attrWords(b)
 		switch {
+		case long == name: // an answer to REALPATH or READLINK
 		case name == "..": // of the directory above, which is none of ours
 			long, attrs = "", ""
 		case strings.HasPrefix(long, "d"):
 			long = long[:10]
+		case !strings.Contains(attrs, " times "): // made just now, perhaps in different minutes
+			long = long[:len(long)-len(name)-len("Jan _2 15:04 ")]
 		}
-		if root != "" {
+		if root != "" && strings.HasPrefix(name, "/") {
 			name, long = within(name, root), within(long, root)
 		}
 		list = append(list, fmt.Sprintf("%s %q %s", name, long, attrs))
