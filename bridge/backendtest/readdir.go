@@ -90,13 +90,14 @@ func (e *env) fill(dir string, n int) []string {
 	return names
 }
 
-// many is the number of entries of a large directory: fewer where each costs
+// many is the number of entries of a large directory, which takes many calls of
+// getdents(2) to list: fewer where each costs
 // a round trip.
 func (e *env) many() int {
 	if e.b.Traits().Slow {
-		return 2_000
+		return 1_500
 	}
-	return 10_000
+	return 4_000
 }
 
 func testReadDirMany(e *env) {
