@@ -19,92 +19,6 @@ const (
 // owner.
 const private = 0o700
 
-// openFlags are the flags of open(2) that Open passes on.
-const openFlags = unix.O_ACCMODE | unix.O_TRUNC | unix.O_APPEND
-
-// Open opens, and with O_CREAT makes, the regular file name. ELOOP for a
-// symbolic link, EISDIR for a directory, ENXIO for any other special file.
-func (fs *FS) Open(ctx context.Context, name string, flags bridge.OpenFlags, attr bridge.SetAttr) (bridge.File, error) {
-	if err := check(ctx, name); err != nil {
-		return nil, err
-	}
-	if flags&unix.O_ACCMODE == unix.O_ACCMODE {
-		return nil, syscall.EINVAL
-	}
-	var fd int
-	var err error
-	switch {
-	case !flags.Has(unix.O_CREAT):
-		fd, err = fs.openRegular(name, uint64(flags&openFlags))
-	case flags.Has(unix.O_EXCL):
-		fd, err = fs.create(ctx, name, flags, attr)
-	default:
-		fd, err = fs.openOrCreate(ctx, name, flags, attr)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &File{fd: fd, append: flags.Has(unix.O_APPEND)}, nil
-}
-
-// openOrCreate opens name if it is there and makes it if not, and knows which
-// it was. Somebody who makes and removes the name all the time can keep it from
-// doing either, for a while.
-func (fs *FS) openOrCreate(ctx context.Context, name string, flags bridge.OpenFlags, attr bridge.SetAttr) (int, error) {
-	for again := 0; ; again++ {
-		fd, err := fs.openRegular(name, uint64(flags&openFlags))
-		if err != unix.ENOENT {
-			return fd, err
-		}
-		fd, err = fs.create(ctx, name, flags, attr)
-		if err != unix.EEXIST || again == maxAgain {
-			return fd, err
-		}
-	}
-}
-
-// openRegular opens the regular file name, without blocking on any other.
-func (fs *FS) openRegular(name string, flags uint64) (int, error) {
-	fd, err := fs.open(name, flags|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
-	if err == unix.ELOOP {
-		return -1, fs.whichLink(name)
-	}
-	if err != nil {
-		return -1, noLink(err)
-	}
-	var st unix.Stat_t
-	if err = unix.Fstat(fd, &st); err == nil {
-		err = checkRegular(st.Mode)
-	}
-	if err != nil {
-		unix.Close(fd)
-		return -1, err
-	}
-	return fd, nil
-}
-
-// whichLink tells a symbolic link at the end of name, which is ELOOP, from one
-// in the middle, which is ENOTDIR.
-func (fs *FS) whichLink(name string) error {
-	p, err := fs.parent(context.Background(), name)
-	if err != nil {
-		return err
-	}
-	p.close()
-	return syscall.ELOOP
-}
-
-// checkRegular returns the errno for opening a file that is not a regular one.
-func checkRegular(mode uint32) error {
-	switch mode & unix.S_IFMT {
-	case unix.S_IFREG:
-		return nil
-	case unix.S_IFDIR:
-		return syscall.EISDIR
-	}
-	return syscall.ENXIO
-}
-
 // create makes the regular file name (EEXIST) and opens it.
 func (fs *FS) create(ctx context.Context, name string, flags bridge.OpenFlags, attr bridge.SetAttr) (int, error) {
 	attr = withMode(attr.Without(bridge.SetSize), fileMode)
@@ -254,8 +168,8 @@ func (fs *FS) mknod(ctx context.Context, name string, typ, rdev uint32, attr bri
 }
 
 // settle gives what was made under the name, of the type typ, the attributes
-// attr, or removes it. EPERM if the name by now means something that somebody
-// put in its place.
+// attr, or removes it. ENOENT if somebody has moved or removed it meanwhile,
+// also if he has put something else in its place.
 func (p place) settle(typ uint32, attr bridge.SetAttr) error {
 	fd, err := unix.Openat(p.fd, p.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -267,7 +181,7 @@ func (p place) settle(typ uint32, attr bridge.SetAttr) error {
 		return err
 	}
 	if st.Mode&unix.S_IFMT != typ || !isNew(fd, &st, attr) {
-		return syscall.EPERM
+		return syscall.ENOENT
 	}
 	err = setAttr(fd, lacking(&st, attr))
 	if err != nil {

@@ -73,7 +73,7 @@ func New(dir string) (*FS, error) {
 	probe, err := fs.open(".", unix.O_PATH, 0)
 	if err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("open beneath %s (openat2, Linux 5.6 or later): %w", dir, err)
+		return nil, fmt.Errorf("resolve names beneath %s with openat2(2): %w", dir, err)
 	}
 	unix.Close(probe)
 	return fs, nil
@@ -98,6 +98,9 @@ func (fs *FS) Close() error {
 // Lstat returns the attributes of name.
 func (fs *FS) Lstat(ctx context.Context, name string) (bridge.Attr, error) {
 	if name == "." {
+		if err := ctxErr(ctx); err != nil {
+			return bridge.Attr{}, err
+		}
 		return fstat(int(fs.root.Load()))
 	}
 	d, err := fs.parent(ctx, name)

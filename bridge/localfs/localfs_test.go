@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -320,4 +321,30 @@ func TestCopyRange(t *testing.T) {
 	if got, err := get(fs, "to"); got != "\x0023456789" || err != nil {
 		t.Errorf("content: %q, %v", got, err)
 	}
+}
+
+// TestLease opens a file of which somebody has a lease, which he gives up when
+// he is told.
+func TestLease(t *testing.T) {
+	fs, dir := newFS(t)
+	put(t, fs, "f", "x")
+	holder, err := unix.Open(filepath.Join(dir, "f"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	must(t, err)
+	defer unix.Close(holder)
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGIO)
+	defer signal.Stop(told)
+	if _, err := unix.FcntlInt(uintptr(holder), unix.F_SETLEASE, unix.F_RDLCK); err != nil {
+		t.Skipf("no leases: %v", err)
+	}
+	done := make(chan error)
+	go func() {
+		<-told
+		_, err := unix.FcntlInt(uintptr(holder), unix.F_SETLEASE, unix.F_UNLCK)
+		done <- err
+	}()
+	f, err := fs.Open(t.Context(), "f", unix.O_WRONLY, bridge.SetAttr{})
+	must(t, err)
+	must(t, f.Close(t.Context()))
+	must(t, <-done)
 }
