@@ -195,8 +195,6 @@ func viewCall(ctx context.Context, v *bridge.View, kc kernelCall) (answer kernel
 	set := bridge.SetAttr{Valid: bridge.SetMode, Mode: uint32(kc.A)}
 	switch kc.Op {
 	case "mkdir":
-		// mkdir(2) leaves out set-id bits, where SFTP obeys.
-		set.Mode &= 0o1777
 		err = v.MakeDirectory(ctx, kc.Path, set)
 	case "open":
 		err = viewOpen(ctx, v, kc)

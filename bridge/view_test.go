@@ -201,7 +201,7 @@ func TestViewCreation(t *testing.T) {
 		{"mode", bridge.Attr{Mode: 0o100750, UID: 1001, GID: 1001}},
 		{"more", bridge.Attr{Mode: 0o100640, UID: 1001, GID: 2000, Size: 3, Mtime: when}},
 		{"dir", bridge.Attr{Mode: 0o040750, UID: 1001, GID: 1001}},
-		{"setgid", bridge.Attr{Mode: 0o042750, UID: 1001, GID: 1001, Mtime: when}},
+		{"setgid", bridge.Attr{Mode: 0o040750, UID: 1001, GID: 1001, Mtime: when}},
 		{"/owned", bridge.Attr{Mode: 0o106755, UID: 1002, GID: 1002}},
 		{"target", bridge.Attr{Mode: 0o100640, UID: 1001, GID: 1001}},
 	}
