@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"sftpbridge/bridge"
 	"sftpbridge/bridge/localfs"
 	"sftpbridge/bridge/memfs"
@@ -40,6 +42,8 @@ type config struct {
 	Users  []bridge.Cred // a realm of these, for all users
 	Mount  []string
 	RO     bool
+	Second string // a directory to mount on too
+	UID    uint32 // who the server runs as
 }
 
 const (
@@ -119,9 +123,16 @@ func serve(conf string) error {
 	} else {
 		opt.Avatar = &bridge.Avatar{Name: "user", Cred: c.Avatar, Rules: c.Rules}
 	}
-	m, err := fusefs.Mount(ctx, c.Dir, tree, opt)
-	if err != nil {
-		return err
+	var mounts []*fusefs.MountPoint
+	for _, dir := range []string{c.Dir, c.Second} {
+		if dir == "" {
+			continue
+		}
+		m, err := fusefs.Mount(ctx, dir, tree, opt)
+		if err != nil {
+			return err
+		}
+		mounts = append(mounts, m)
 	}
 	fmt.Println("ready")
 	lines := bufio.NewScanner(os.Stdin)
@@ -130,19 +141,24 @@ func serve(conf string) error {
 		if err := json.Unmarshal(lines.Bytes(), &args); err != nil {
 			return err
 		}
-		out, err := command(ctx, m, view, args)
+		out, err := command(ctx, mounts[0], view, args)
 		tree.Settle(ctx, 0)
 		if err != nil {
 			out = "error: " + err.Error()
 		}
 		fmt.Println(strconv.Quote(out))
 	}
-	if err := m.Unmount(); err != nil {
+	for _, m := range mounts {
+		if err := m.Unmount(); err != nil {
+			return err
+		}
+		m.Wait()
+	}
+	view.Close()
+	if err := tree.Close(); err != nil {
 		return err
 	}
-	m.Wait()
-	view.Close()
-	return tree.Close()
+	return goleak.Find()
 }
 
 // command changes the tree through a door that is not the mount.
@@ -171,6 +187,16 @@ func command(ctx context.Context, m *fusefs.MountPoint, v *bridge.View, args []s
 			err = nil
 		}
 		return string(buf[:n]), errors.Join(err, f.Close(ctx))
+	case "fill": // a directory, with empty files
+		n, err := strconv.Atoi(args[2])
+		for i := range n {
+			f, err := v.OpenFile(ctx, filepath.Join(args[1], fmt.Sprintf("%05d", i)), syscall.O_WRONLY|syscall.O_CREAT, bridge.SetAttr{})
+			if err != nil {
+				return "", err
+			}
+			f.Close(ctx)
+		}
+		return "", err
 	case "rename":
 		return "", v.PosixRename(ctx, args[1], args[2])
 	case "remove":
@@ -250,6 +276,13 @@ func spawn(t *testing.T, c config) *server {
 		t.Fatal(err)
 	}
 	s := &server{t: t, dir: c.Dir, cmd: exec.Command(os.Args[0])}
+	if c.UID != 0 {
+		bin, err := readableSelf()
+		must(t, err)
+		s.cmd = exec.Command(bin)
+		s.cmd.Dir = "/"
+		s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: c.UID, Gid: c.UID}}
+	}
 	s.cmd.Env = append(childEnviron(), serveEnv+"="+string(conf))
 	s.cmd.Stderr = &s.err
 	if s.in, err = s.cmd.StdinPipe(); err != nil {
@@ -318,7 +351,7 @@ func (s *server) stop() {
 	if log := s.err.String(); (log != "") != (s.expect != "") || !strings.Contains(log, s.expect) {
 		s.t.Errorf("server says %q, want %q", log, s.expect)
 	}
-	syscall.Unmount(s.dir, syscall.MNT_DETACH)
+	syscall.Unmount(s.dir, syscall.MNT_DETACH) // if it is still there
 }
 
 // kill ends the server as a crash would.

@@ -3,11 +3,14 @@ package fusefs_test
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"sftpbridge/bridge"
 )
 
 func TestOtherDoorIsSeen(t *testing.T) {
@@ -48,6 +51,68 @@ func TestOtherDoorIsSeen(t *testing.T) {
 			t.Errorf("the other door reads %q", got)
 		}
 	})
+}
+
+func TestTwoMountsOfOneTree(t *testing.T) {
+	backends := map[string]config{"memfs": {}, "localfs": {Local: t.TempDir()}}
+	for name, c := range backends {
+		t.Run(name, func(t *testing.T) {
+			c.Second = t.TempDir()
+			s := start(t, c)
+			for i := range 20 {
+				a, b := s.path("f"), filepath.Join(c.Second, "f")
+				if i%2 == 1 {
+					a, b = b, a
+				}
+				want := strings.Repeat("x", i+1)
+				must(t, os.WriteFile(a, []byte(want), 0o644))
+				wantFile(t, b, want)
+				must(t, os.Chmod(a, os.FileMode(0o600+i)))
+				if fi, err := os.Stat(b); err != nil || fi.Mode() != os.FileMode(0o600+i) {
+					t.Errorf("mode: %v, %v", fi, err)
+				}
+				must(t, os.Rename(b, b+"2"))
+				if _, err := os.Stat(a); !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("renamed: %v", err)
+				}
+				wantFile(t, a+"2", want)
+				must(t, os.Remove(a+"2"))
+				if _, err := os.Stat(b + "2"); !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("removed: %v", err)
+				}
+			}
+		})
+	}
+}
+
+func TestMountByAUser(t *testing.T) {
+	if _, err := exec.LookPath("fusermount3"); err != nil {
+		t.Skip(err)
+	}
+	if fi, err := os.Stat("/dev/fuse"); err == nil && fi.Mode().Perm()&0o006 != 0o006 {
+		t.Skip("users may not open /dev/fuse")
+	}
+	dir := publicDir(t)
+	must(t, os.Chown(dir, 1000, 1000))
+	s := start(t, config{Dir: dir, UID: 1000, Avatar: bridge.Cred{UID: 1000, GID: 1000}, Mount: []string{"noexec"}})
+	s.do("chmod", "/", "0777")
+	f := s.path("f")
+	if got := as(t, 1000, "write", f); got != "OK" {
+		t.Errorf("write: %s", got)
+	}
+	if got := as(t, 1001, "read", f); got != syscall.EACCES.Error() {
+		t.Errorf("read by another user: %s", got)
+	}
+	if _, err := os.Stat(f); !errors.Is(err, syscall.EACCES) {
+		t.Errorf("stat by root: %v", err)
+	}
+	if got := s.do("read", "/f"); got != "written" {
+		t.Errorf("the other door reads %q", got)
+	}
+	s.do("unmount")
+	if got := as(t, 1000, "read", f); got != syscall.ENOENT.Error() {
+		t.Errorf("after unmount: %s", got)
+	}
 }
 
 func TestMountOfSubdirectory(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -276,11 +276,8 @@ func TestTmpfileIsUnsupported(t *testing.T) {
 
 func TestListWhileRemoving(t *testing.T) {
 	const entries = 10_000
-	back := t.TempDir()
-	for i := range entries {
-		must(t, os.WriteFile(filepath.Join(back, fmt.Sprintf("%05d", i)), nil, 0o644))
-	}
-	s := start(t, config{Local: back})
+	s := start(t, config{})
+	s.do("fill", "/", strconv.Itoa(entries))
 	f, err := os.Open(s.dir)
 	must(t, err)
 	defer f.Close()
