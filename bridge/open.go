@@ -87,6 +87,12 @@ func (t *Tree) mayOpen(c Caller, n *Node, a Attr, flags OpenFlags) error {
 	switch a.Type() {
 	case syscall.S_IFREG:
 	case syscall.S_IFDIR:
+		if mask&MayWrite == 0 {
+			// open(2) would succeed, if allowed, and read(2) fail.
+			if err := CheckAccess(&c.Cred, a, mask); err != nil {
+				return err
+			}
+		}
 		return syscall.EISDIR
 	case syscall.S_IFLNK:
 		return syscall.ELOOP
@@ -160,6 +166,9 @@ func (t *Tree) create(ctx context.Context, c Caller, dir *Node, name string, fla
 	case flags.Has(syscall.O_EXCL):
 		t.Forget(n, 1)
 		return fail(syscall.EEXIST)
+	case a.IsDir():
+		t.Forget(n, 1)
+		return fail(syscall.EISDIR)
 	}
 	h, err := t.open(ctx, c, n, flags&backendFlags)
 	if err == nil && flags.Has(syscall.O_TRUNC) {

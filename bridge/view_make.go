@@ -34,9 +34,6 @@ func (v *View) open(ctx context.Context, path string, flags OpenFlags, attr SetA
 		return nil, err
 	}
 	defer w.close()
-	if len(w.steps) == 1 || w.top().attr.IsDir() {
-		return nil, v.fail("open", path, syscall.EISDIR)
-	}
 	return v.tree.Open(ctx, v.caller, w.top().node, flags&^syscall.O_EXCL)
 }
 
