@@ -18,13 +18,24 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // suite are what version 3 of the protocol cannot do.
 var suite = backendtest.Options{NoEarlyTimes: true}
 
-// TestBackend runs the suite on OpenSSH's sftp-server over pipes.
+// TestBackend runs the suite on OpenSSH, with a channel for each test.
 func TestBackend(t *testing.T) {
-	server := sshdtest.SFTPServer(t)
+	s := sshdtest.Start(t)
+	tr, err := dialer(t, s)(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
 	backendtest.Run(t, func(t *testing.T) bridge.Backend {
-		return open(t, sftpfs.Command(server), sftpfs.Options{Root: t.TempDir()})
+		dial := func(ctx context.Context) (sftpfs.Transport, error) { return sharedTransport{tr}, nil }
+		return open(t, dial, sftpfs.Options{Root: t.TempDir(), Connections: 1})
 	}, suite)
 }
+
+// A sharedTransport stays open when it is closed.
+type sharedTransport struct{ sftpfs.Transport }
+
+func (sharedTransport) Close() error { return nil }
 
 func open(t testing.TB, dial sftpfs.Dialer, opt sftpfs.Options) *sftpfs.FS {
 	t.Helper()

@@ -3,11 +3,16 @@ package sftpfs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"syscall"
 	"time"
 )
+
+// openTimeout is for how long at least the start of a session may take: the
+// host has to start a process for it.
+const openTimeout = 10 * time.Second
 
 // A conn is one connection of the pool, which comes and goes. Its keeper is
 // the only goroutine that dials, opens and closes.
@@ -51,16 +56,16 @@ func (c *conn) connect(ctx context.Context) error {
 
 // open makes one more session.
 func (c *conn) open(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, c.p.opt.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, max(c.p.opt.Timeout, openTimeout))
 	defer cancel()
 	ch, err := c.tr.Open(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("cannot start SFTP on the upstream: %w", err)
 	}
 	s, err := newSession(ctx, ch, c.p.opt.Timeout, c.p.known(), func() { c.p.went(c) })
 	if err != nil {
 		c.gone = append(c.gone, s)
-		return err
+		return fmt.Errorf("cannot start SFTP on the upstream: %w", err)
 	}
 	c.p.came(c, s)
 	return nil
@@ -121,7 +126,7 @@ func (c *conn) keep(ctx context.Context) {
 
 // redial connects once, within the time-out but for what the user is asked.
 func (c *conn) redial(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, max(c.p.opt.Timeout, time.Second))
+	ctx, cancel := context.WithTimeout(ctx, max(c.p.opt.Timeout, openTimeout))
 	defer cancel()
 	return c.connect(ctx)
 }

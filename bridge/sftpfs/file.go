@@ -36,15 +36,12 @@ type file struct {
 	mu       sync.Mutex
 	handles  []handle      // some may be of sessions that have ended; guarded by mu
 	opening  chan struct{} // closed when the one who opens the file again is done; guarded by mu
-	setup    *call         // sets the attributes dressing of a new file; guarded by mu
-	dressing bridge.SetAttr
-	dressErr error     // the outcome of setup, for Close; guarded by mu
-	size     int64     // at least; as last seen or written; guarded by mu
-	mtime    time.Time // as last seen, or unknownTime; guarded by mu
-	wrote    bool      // guarded by mu
-	closed   bool      // guarded by mu
-	moved    int64     // bytes read and written; guarded by mu
-	widenAt  int64     // moved when one may try to open a further handle; guarded by mu
+	size     int64         // at least; as last seen or written; guarded by mu
+	mtime    time.Time     // as last seen, or unknownTime; guarded by mu
+	wrote    bool          // guarded by mu
+	closed   bool          // guarded by mu
+	moved    int64         // bytes read and written; guarded by mu
+	widenAt  int64         // moved when one may try to open a further handle; guarded by mu
 	widening sync.WaitGroup
 }
 
@@ -66,62 +63,32 @@ func newFile(o *opening, s *session, h string, a bridge.Attr) *file {
 	return fl
 }
 
-// dress gives a new file its mode, of which the umask of the upstream may have
-// cut something, its owner and its times. Mode and an owner that the server
-// has let such a file have before are sent and not waited for: settled does.
-func (fl *file) dress(ctx context.Context, attr bridge.SetAttr) error {
-	set := attr.Without(bridge.SetSize)
+// dress gives a new file, which has the attributes now, what it lacks of attr:
+// what the umask of the upstream has cut of its mode, its owner, its times.
+func (fl *file) dress(ctx context.Context, attr bridge.SetAttr, now bridge.Attr) error {
+	set := lacking(attr.Without(bridge.SetSize), now)
 	if set.Valid == 0 {
 		return nil
 	}
-	own := owner{set.UID, set.GID}
-	last := fl.f.owner.Load()
-	easy := !set.Any(bridge.SetUID|bridge.SetGID) || !halfPair(set) && last != nil && *last == own
-	if !easy || set.Any(bridge.SetAtime|bridge.SetMtime) || set.Mode&0o6000 != 0 {
-		err := fl.SetAttr(ctx, set)
-		if err == nil && set.Has(bridge.SetUID|bridge.SetGID) {
-			fl.f.owner.Store(&own)
-		}
-		return err
-	}
-	fl.mu.Lock()
-	h := fl.handles[0]
-	fl.mu.Unlock()
-	calls, err := h.s.begin(request{packet: &sshfx.FSetStatPacket{Handle: h.h, Attrs: toAttributes(set, bridge.Attr{}, time.Now())}})
-	if err != nil {
-		return fl.SetAttr(ctx, set)
-	}
-	fl.mu.Lock()
-	fl.setup, fl.dressing = calls[0], set
-	fl.mu.Unlock()
-	return nil
+	return fl.SetAttr(ctx, set)
 }
 
-// settled waits until a new file has its mode and owner. Close tells if that
-// failed.
-func (fl *file) settled(ctx context.Context) error {
-	fl.mu.Lock()
-	c := fl.setup
-	fl.mu.Unlock()
-	if c == nil {
-		return nil
+// lacking returns what of set what was just made, and has the attributes now,
+// does not have. Without a type, now is not known.
+func lacking(set bridge.SetAttr, now bridge.Attr) bridge.SetAttr {
+	if now.Mode == 0 {
+		return set
 	}
-	err := c.wait(ctx)
-	if err == nil {
-		err = c.status()
+	if set.UID == now.UID && (set.GID == now.GID || !set.Has(bridge.SetGID)) {
+		set = set.Without(bridge.SetUID)
 	}
-	if isLost(err) {
-		err = fl.SetAttr(ctx, fl.dressing)
+	if set.GID == now.GID && !set.Has(bridge.SetUID) {
+		set = set.Without(bridge.SetGID)
 	}
-	if err != nil && !isStatus(err) {
-		return err
+	if set.Mode&0o7777 == now.Perm() && !set.Any(bridge.SetUID|bridge.SetGID) {
+		set = set.Without(bridge.SetMode)
 	}
-	fl.mu.Lock()
-	defer fl.mu.Unlock()
-	if fl.setup == c {
-		fl.setup, fl.dressErr = nil, err
-	}
-	return nil
+	return set
 }
 
 // Attr returns the attributes of the open file.
@@ -222,7 +189,6 @@ func (fl *file) why(ctx context.Context, h handle, err error) error {
 // was written. If the connection broke after the last write, the file must
 // still be as large as it was written.
 func (fl *file) Close(ctx context.Context) error {
-	err := fl.settled(ctx)
 	fl.mu.Lock()
 	if fl.closed {
 		fl.mu.Unlock()
@@ -234,12 +200,10 @@ func (fl *file) Close(ctx context.Context) error {
 	fl.f.names.remove(fl)
 	fl.mu.Lock()
 	handles, wrote := fl.handles, fl.wrote
-	if err == nil {
-		err = fl.dressErr
-	}
 	fl.handles = nil
 	fl.mu.Unlock()
 	lost := len(handles) == 0
+	var err error
 	for _, h := range handles {
 		if !wrote {
 			h.s.send(closing(h.h))

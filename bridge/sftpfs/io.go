@@ -75,19 +75,13 @@ func (fl *file) parts(ctx context.Context, hs []handle, p []byte, off int64, siz
 	}()
 	done, next := 0, 0
 	for done < len(p) {
-		for next < len(p) && len(queue) < inFlight {
-			end := min(next+size, len(p))
-			q := part{h: least(hs), p: p[next:end], off: off + int64(next)}
-			calls, err := q.h.s.begin(req(q.h, q.p, q.off))
-			if err != nil {
-				if len(queue) == 0 {
-					return done, err
-				}
-				break // what is under way first
+		if len(queue) <= inFlight/2 && next < len(p) {
+			more, n, err := begin(hs, p[next:], off+int64(next), size, inFlight-len(queue), req)
+			if err != nil && len(queue) == 0 {
+				return done, err
 			}
-			q.c = calls[0]
-			queue = append(queue, q)
-			next = end
+			queue = append(queue, more...)
+			next += n
 		}
 		q := queue[0]
 		n, err := each(q)
@@ -100,6 +94,57 @@ func (fl *file) parts(ctx context.Context, hs []handle, p []byte, off int64, siz
 		progress(ctx)
 	}
 	return done, nil
+}
+
+// begin sends the requests for the first chunks of p, most of them, spread
+// over the handles, and those of each session together. It returns them in
+// order, and how many bytes they are for. After an error there are none.
+func begin(hs []handle, p []byte, off int64, size, most int, req func(handle, []byte, int64) request) ([]part, int, error) {
+	var parts []part
+	loads := make([]int64, len(hs))
+	for i, h := range hs {
+		loads[i] = h.s.load.Load()
+	}
+	n := 0
+	reqs := make([][]request, len(hs))
+	which := make([]int, 0, most)
+	for n < len(p) && len(parts) < most {
+		i := leastOf(loads)
+		q := part{h: hs[i], p: p[n:min(n+size, len(p))], off: off + int64(n)}
+		loads[i] += int64(len(q.p))
+		n += len(q.p)
+		parts = append(parts, q)
+		which = append(which, i)
+		reqs[i] = append(reqs[i], req(q.h, q.p, q.off))
+	}
+	calls := make([][]*call, len(hs))
+	for i, h := range hs {
+		if len(reqs[i]) == 0 {
+			continue
+		}
+		var err error
+		if calls[i], err = h.s.begin(reqs[i]...); err != nil {
+			for _, c := range calls {
+				drop(c)
+			}
+			return nil, 0, err
+		}
+	}
+	for j, i := range which {
+		parts[j].c, calls[i] = calls[i][0], calls[i][1:]
+	}
+	return parts, n, nil
+}
+
+// leastOf returns the index of the smallest.
+func leastOf(loads []int64) int {
+	best := 0
+	for i, l := range loads {
+		if l < loads[best] {
+			best = i
+		}
+	}
+	return best
 }
 
 // readOn reads through the handles hs.

@@ -78,15 +78,22 @@ func (f *FS) Symlink(ctx context.Context, target, name string, attr bridge.SetAt
 	case name == ".":
 		return syscall.EEXIST
 	}
+	var now bridge.Attr
 	err = f.once(ctx, func(ctx context.Context, s *session) error {
 		if err := f.guard(ctx, s, name); err != nil {
 			return err
 		}
-		calls, err := s.exchange(ctx, request{packet: &sshfx.SymlinkPacket{LinkPath: p, TargetPath: target}})
+		calls, err := s.exchange(ctx, request{packet: &sshfx.SymlinkPacket{LinkPath: p, TargetPath: target}}, lstat(p))
 		if err != nil {
 			return err
 		}
-		return f.whyNotMade(ctx, s, calls[0].status(), name)
+		if err := calls[0].status(); err != nil {
+			return f.whyNotMade(ctx, s, err, name, calls[1])
+		}
+		if now, err = calls[1].attrs(); err != nil {
+			now = bridge.Attr{}
+		}
+		return nil
 	}, func(ctx context.Context, s *session) (bool, error) {
 		t, err := f.readlink(ctx, s, name, p)
 		if err != nil && !isLost(err) {
@@ -97,15 +104,11 @@ func (f *FS) Symlink(ctx context.Context, target, name string, attr bridge.SetAt
 	if err != nil {
 		return err
 	}
-	set := attr.Without(^(bridge.SetUID | bridge.SetGID))
+	set := lacking(attr.Without(^(bridge.SetUID | bridge.SetGID)), now)
 	if set.Valid == 0 {
 		return nil
 	}
 	err = f.do(ctx, func(ctx context.Context, s *session) error {
-		a, err := f.look(ctx, s, name)
-		if err != nil || set.Apply(a, a.Ctime) == a {
-			return err // it has them
-		}
 		return f.setAttr(ctx, s, name, p, set)
 	})
 	if err != nil {
@@ -175,7 +178,7 @@ func (f *FS) Link(ctx context.Context, old, new string) error {
 		if err := f.guard(ctx, s, old, new); err != nil {
 			return err
 		}
-		calls, err := s.exchange(ctx, request{packet: &openssh.HardlinkExtendedPacket{OldPath: oldPath, NewPath: newPath}})
+		calls, err := s.exchange(ctx, request{packet: &openssh.HardlinkExtendedPacket{OldPath: oldPath, NewPath: newPath}}, lstat(newPath))
 		if err != nil {
 			return err
 		}
@@ -186,7 +189,7 @@ func (f *FS) Link(ctx context.Context, old, new string) error {
 		if lerr != nil {
 			return lerr
 		}
-		if err = f.whyNotMade(ctx, s, err, new); !isStatus(err) {
+		if err = f.whyNotMade(ctx, s, err, new, calls[1]); !isStatus(err) {
 			return err
 		}
 		if a.IsDir() {

@@ -1,9 +1,6 @@
 package sftpfs
 
-import (
-	"context"
-	"sync"
-)
+import "sync"
 
 // names are the open files by their names, so that a file that has to be
 // opened again is found under the name that it has then.
@@ -91,35 +88,6 @@ func (n *names) resized(name string, size int64) {
 	for _, fl := range n.files(name) {
 		fl.resized(size)
 	}
-}
-
-// settled waits until the files that are open as name have the mode and owner
-// that they were made with.
-func (n *names) settled(ctx context.Context, name string) error {
-	for _, fl := range n.files(name) {
-		if err := fl.settled(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// settledBelow is settled for name and all below it.
-func (n *names) settledBelow(ctx context.Context, name string) error {
-	n.mu.Lock()
-	var below []string
-	for open := range n.open {
-		if within(open, name) {
-			below = append(below, open)
-		}
-	}
-	n.mu.Unlock()
-	for _, b := range below {
-		if err := n.settled(ctx, b); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (n *names) files(name string) []*file {

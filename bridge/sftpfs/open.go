@@ -72,9 +72,6 @@ func (o *opening) open(more uint32, attrs sshfx.Attributes) request {
 func (o *opening) existing(ctx context.Context) (bridge.File, error) {
 	var fl *file
 	err := o.f.do(ctx, func(ctx context.Context, s *session) error {
-		if err := o.f.names.settled(ctx, o.name); err != nil {
-			return err
-		}
 		h, a, err := o.f.openThere(ctx, s, o.name, o.open(0, sshfx.Attributes{}))
 		if err != nil {
 			return err
@@ -136,9 +133,14 @@ func (o *opening) truncate(ctx context.Context, s *session, handle string) error
 	return o.f.why(ctx, s, calls[0].status(), o.name)
 }
 
-// create makes a file that must not be there: EEXIST.
+// create makes a file that must not be there: EEXIST. What it has become is
+// asked for in the same write.
 func (o *opening) create(ctx context.Context) (bridge.File, error) {
+	if err := checkSet(o.attr); err != nil {
+		return nil, err
+	}
 	var fl *file
+	var now bridge.Attr
 	err := o.f.once(ctx, func(ctx context.Context, s *session) error {
 		if err := o.f.guard(ctx, s, o.name); err != nil {
 			return err
@@ -147,15 +149,18 @@ func (o *opening) create(ctx context.Context) (bridge.File, error) {
 		if o.attr.Has(bridge.SetMode) {
 			a.SetPermissions(sshfx.FileMode(o.attr.Mode & 0o7777))
 		}
-		calls, err := s.exchange(ctx, o.open(sshfx.FlagWrite|sshfx.FlagCreate|sshfx.FlagExclusive, a))
+		calls, err := s.exchange(ctx, o.open(sshfx.FlagWrite|sshfx.FlagCreate|sshfx.FlagExclusive, a), lstat(o.path))
 		if err != nil {
 			return err
 		}
 		h, err := calls[0].handle()
 		if err != nil {
-			return o.f.whyNotMade(ctx, s, err, o.name)
+			return o.f.whyNotMade(ctx, s, err, o.name, calls[1])
 		}
-		fl = newFile(o, s, h, bridge.Attr{Mode: typeRegular, Mtime: unknownTime})
+		if now, err = calls[1].attrs(); err != nil { // a server may answer this one first
+			now = bridge.Attr{}
+		}
+		fl = newFile(o, s, h, now)
 		return nil
 	}, func(ctx context.Context, s *session) (done bool, err error) {
 		fl, done, err = o.created(ctx, s)
@@ -164,7 +169,7 @@ func (o *opening) create(ctx context.Context) (bridge.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := fl.dress(ctx, o.attr); err != nil {
+	if err := fl.dress(ctx, o.attr, now); err != nil {
 		fl.Close(ctx)
 		o.f.Remove(ctx, o.name)
 		return nil, err

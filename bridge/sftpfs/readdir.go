@@ -18,6 +18,10 @@ const (
 	readDirMax = 16
 )
 
+// fullBatch is how many names OpenSSH gives at once: as long as answers are so
+// full, more requests are put in flight.
+const fullBatch = 100
+
 // ReadDir yields the entries of a directory. When the connection breaks, it
 // goes on with a new listing, without the names that it has had.
 func (f *FS) ReadDir(ctx context.Context, name string) iter.Seq2[bridge.DirEntry, error] {
@@ -52,16 +56,19 @@ func (l *listing) run(ctx context.Context, s *session) error {
 	defer s.send(closing(handle))
 	var queue []*call
 	defer func() { drop(queue) }()
-	for window, end := readDirMin, false; ; {
-		for !end && len(queue) < window {
-			calls, err := s.begin(request{packet: &sshfx.ReadDirPacket{Handle: handle}})
+	window, batch := readDirMin, fullBatch
+	more, end := true, false
+	for {
+		if more {
+			reqs := make([]request, window-len(queue))
+			for i := range reqs {
+				reqs[i].packet = &sshfx.ReadDirPacket{Handle: handle}
+			}
+			calls, err := s.begin(reqs...)
 			if err != nil {
 				return err
 			}
 			queue = append(queue, calls...)
-		}
-		if len(queue) == 0 {
-			return nil
 		}
 		c := queue[0]
 		if err := c.wait(ctx); err != nil {
@@ -69,18 +76,25 @@ func (l *listing) run(ctx context.Context, s *session) error {
 		}
 		queue = queue[1:]
 		entries, err := c.names()
-		if err == io.EOF || err == nil && len(entries) == 0 {
-			end = true // answers to later requests may hold names all the same
-			continue
-		}
-		if err != nil {
+		if err != nil && err != io.EOF {
 			return err
 		}
 		if err := l.take(c, entries); err != nil || l.stopped {
 			return err
 		}
 		progress(ctx)
-		window = min(2*window, readDirMax)
+		switch {
+		case len(entries) == 0: // the end, or an answer that came before others
+			end = true
+		case len(entries) >= batch:
+			batch = len(entries)
+			window = min(2*window, readDirMax)
+		}
+		if end && len(queue) == 0 {
+			return nil
+		}
+		// An answer that is not full is likely to be the last with names.
+		more = !end && (len(entries) >= batch || len(queue) == 0)
 	}
 }
 
@@ -147,8 +161,8 @@ func joinName(dir, name string) string {
 	return dir + "/" + name
 }
 
-// Mkdir makes a directory. The mode is set a second time if the upstream's
-// umask may have cut it.
+// Mkdir makes a directory. What it has become is asked for in the same write;
+// what the upstream's umask has cut of its mode is set then.
 func (f *FS) Mkdir(ctx context.Context, name string, attr bridge.SetAttr) error {
 	p, err := f.path(name)
 	if err != nil {
@@ -157,6 +171,10 @@ func (f *FS) Mkdir(ctx context.Context, name string, attr bridge.SetAttr) error 
 	if name == "." {
 		return syscall.EEXIST
 	}
+	if err := checkSet(attr); err != nil {
+		return err
+	}
+	var now bridge.Attr
 	mkdir := func(ctx context.Context, s *session) error {
 		if err := f.guard(ctx, s, name); err != nil {
 			return err
@@ -165,28 +183,44 @@ func (f *FS) Mkdir(ctx context.Context, name string, attr bridge.SetAttr) error 
 		if attr.Has(bridge.SetMode) {
 			a.SetPermissions(sshfx.FileMode(attr.Mode & 0o7777))
 		}
-		calls, err := s.exchange(ctx, request{packet: &sshfx.MkdirPacket{Path: p, Attrs: a}})
+		calls, err := s.exchange(ctx, request{packet: &sshfx.MkdirPacket{Path: p, Attrs: a}}, lstat(p))
 		if err != nil {
 			return err
 		}
-		return f.whyNotMade(ctx, s, calls[0].status(), name)
+		if err := calls[0].status(); err != nil {
+			return f.whyNotMade(ctx, s, err, name, calls[1])
+		}
+		if now, err = calls[1].attrs(); err != nil { // a server may answer this one first
+			now = bridge.Attr{}
+		}
+		return nil
 	}
 	made := func(ctx context.Context, s *session) (bool, error) { return f.isEmptyDir(ctx, s, name, p) }
 	if err := f.once(ctx, mkdir, made); err != nil {
 		return err
 	}
 	f.dirs.add(name)
-	if err := f.finishDir(ctx, name, p, attr); err != nil {
-		f.Rmdir(ctx, name)
-		return err
+	set := lacking(attr.Without(bridge.SetSize), now)
+	if set.Valid == 0 {
+		return nil
 	}
-	return nil
+	err = f.do(ctx, func(ctx context.Context, s *session) error {
+		return f.setAttr(ctx, s, name, p, set)
+	})
+	if err != nil {
+		f.Rmdir(ctx, name)
+	}
+	return err
 }
 
-// whyNotMade finds out why name could not be made.
-func (f *FS) whyNotMade(ctx context.Context, s *session, err error, name string) error {
+// whyNotMade finds out why name could not be made. seen is an LSTAT of it that
+// was sent along.
+func (f *FS) whyNotMade(ctx context.Context, s *session, err error, name string, seen *call) error {
 	if !isStatus(err) {
 		return err
+	}
+	if _, serr := seen.attrs(); serr == nil {
+		return syscall.EEXIST
 	}
 	_, lerr := f.look(ctx, s, name)
 	switch {
@@ -212,17 +246,6 @@ func (f *FS) isEmptyDir(ctx context.Context, s *session, name, path string) (boo
 		yield: func(bridge.DirEntry, error) bool { empty = false; return false }}
 	err = l.run(ctx, s)
 	return empty, err
-}
-
-// finishDir gives a new directory the mode and owner that MKDIR cannot.
-func (f *FS) finishDir(ctx context.Context, name, p string, attr bridge.SetAttr) error {
-	set := attr.Without(^(bridge.SetMode | bridge.SetUID | bridge.SetGID))
-	if set.Valid == 0 {
-		return nil
-	}
-	return f.do(ctx, func(ctx context.Context, s *session) error {
-		return f.setAttr(ctx, s, name, p, set)
-	})
 }
 
 // Rmdir removes an empty directory.

@@ -34,10 +34,6 @@ func (f *FS) Rename(ctx context.Context, from, to string, flags bridge.RenameFla
 	case strings.HasPrefix(to, from+"/"):
 		return r.intoItself(ctx)
 	}
-	ctx = started(ctx)
-	if err := f.names.settledBelow(ctx, from); err != nil {
-		return err
-	}
 	f.naming.RLock()
 	defer f.naming.RUnlock()
 	f.dirs.drop(from)

@@ -177,7 +177,7 @@ func (fl *file) moves(n int) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	fl.moved += int64(n)
-	if fl.moved < fl.widenAt || fl.closed || fl.flags.Has(syscall.O_APPEND) || fl.setup != nil {
+	if fl.moved < fl.widenAt || fl.closed || fl.flags.Has(syscall.O_APPEND) {
 		return
 	}
 	if fl.flags.Writes() && !fl.f.info.posix() {

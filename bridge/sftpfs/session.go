@@ -60,7 +60,7 @@ func (i serverInfo) posix() bool { return i.has(extFSync, "1") && i.has(extLSetS
 // what draft-02 says every server must take.
 const defaultChunk = 32 << 10
 
-// newSession starts SFTP on the channel ch, which it takes over. If known is
+// newSession starts SFTP on the channel ch, which it takes over, until ctx ends. If known is
 // given, another session has asked the server for its limits before. With an
 // error it returns a session that has ended, and may not be finished yet.
 func newSession(ctx context.Context, ch io.ReadWriteCloser, timeout time.Duration, known *serverInfo, onDead func()) (*session, error) {
@@ -92,16 +92,12 @@ func (s *session) returned() {
 
 // greet waits for VERSION and asks for the server's limits.
 func (s *session) greet(ctx context.Context, known *serverInfo) error {
-	timer := time.NewTimer(s.timeout)
-	defer timer.Stop()
 	select {
 	case <-s.ready:
 	case <-s.dead:
 		return s.cause()
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-timer.C:
-		return errTimeout
 	}
 	if known != nil {
 		s.server.maxRead, s.server.maxWrite = known.maxRead, known.maxWrite

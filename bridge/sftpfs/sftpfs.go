@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -68,11 +67,7 @@ type FS struct {
 	// naming is shared by what changes names, and taken by who must know
 	// that no such change is under way.
 	naming sync.RWMutex
-
-	owner atomic.Pointer[owner] // the last that the server let a new file have
 }
-
-type owner struct{ uid, gid uint32 }
 
 var (
 	_ bridge.Backend        = (*FS)(nil)

@@ -20,9 +20,6 @@ func (f *FS) Lstat(ctx context.Context, name string) (bridge.Attr, error) {
 	}
 	var a bridge.Attr
 	err = f.do(ctx, func(ctx context.Context, s *session) error {
-		if err := f.names.settled(ctx, name); err != nil {
-			return err
-		}
 		calls, err := f.guarded(ctx, s, name, lstat(p))
 		if err != nil {
 			return err
@@ -70,9 +67,6 @@ func (f *FS) SetAttr(ctx context.Context, name string, set bridge.SetAttr) error
 		return err
 	}
 	err = f.do(ctx, func(ctx context.Context, s *session) error {
-		if err := f.names.settled(ctx, name); err != nil {
-			return err
-		}
 		if err := f.guard(ctx, s, name); err != nil {
 			return err
 		}
