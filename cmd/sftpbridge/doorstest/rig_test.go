@@ -79,7 +79,7 @@ var backendKinds = []backendKind{
 		}
 		s := sshdtest.Start(t)
 		return fmt.Sprintf("sftp://root@%s%s", s.Addr, remote),
-			fmt.Sprintf("    upstream: {identity: [%s], known_hosts: [%s]}\n", s.KeyFile, s.KnownHosts)
+			fmt.Sprintf("    upstream: {identity: [%s], known_hosts: %s}\n", s.KeyFile, s.KnownHosts)
 	}, false},
 }
 
