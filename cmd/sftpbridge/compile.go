@@ -39,6 +39,8 @@ type treePlan struct {
 type upstreamPlan struct {
 	upstreamConfig
 	timeout time.Duration
+	account *bridge.Avatar // whose the account on the server is, or nil
+	ids     *ids           // of the account on the server, if they were given
 }
 
 type mountPlan struct {
@@ -129,7 +131,7 @@ func (c *compiler) log(l logConfig) logPlan {
 }
 
 func (c *compiler) tree(path string, t treeConfig, users *userList, doors map[string]bool) treePlan {
-	p := c.openable(path, t)
+	p := c.openable(path, t, users)
 	if len(t.Mount) == 0 && len(t.SFTP) == 0 {
 		c.errorf(path, "no door: neither mount nor sftp")
 	}
@@ -143,7 +145,7 @@ func (c *compiler) tree(path string, t treeConfig, users *userList, doors map[st
 }
 
 // openable compiles a tree without its doors.
-func (c *compiler) openable(path string, t treeConfig) treePlan {
+func (c *compiler) openable(path string, t treeConfig, users *userList) treePlan {
 	p := treePlan{name: t.Name}
 	var err error
 	p.backend, err = parseBackend(t.Backend)
@@ -158,18 +160,37 @@ func (c *compiler) openable(path string, t treeConfig) treePlan {
 	}
 	p.options.CacheSize, err = parseSize(t.CacheSize)
 	c.check(path+".cache_size", err)
-	p.upstream = c.upstream(path+".upstream", t.Upstream)
+	p.upstream = c.upstream(path+".upstream", t.Upstream, users)
 	return p
 }
 
-func (c *compiler) upstream(path string, u upstreamConfig) upstreamPlan {
+func (c *compiler) upstream(path string, u upstreamConfig, users *userList) upstreamPlan {
 	if u.Port < 0 || u.Port > 65535 {
 		c.errorf(path+".port", "no such port: %d", u.Port)
 	}
 	if u.Connections < 0 || u.Connections > 64 {
 		c.errorf(path+".connections", "%d connections: want 1 to 64", u.Connections)
 	}
-	return upstreamPlan{upstreamConfig: u, timeout: c.duration(path+".timeout", u.Timeout)}
+	u.Identity = absolutes(u.Identity)
+	u.KnownHosts = absolute(u.KnownHosts)
+	if u.SSHConfig != "none" {
+		u.SSHConfig = absolute(u.SSHConfig)
+	}
+	p := upstreamPlan{upstreamConfig: u, timeout: c.duration(path+".timeout", u.Timeout)}
+	if u.Account != "" {
+		var err error
+		p.account, err = users.AvatarByName(u.Account)
+		c.check(path+".account", err)
+	}
+	if u.AccountIDs != "" {
+		ids, err := parseIDs(u.AccountIDs)
+		c.check(path+".account_ids", err)
+		if u.Account == "" {
+			c.errorf(path+".account_ids", "whose they are here is not said: there is no account")
+		}
+		p.ids = &ids
+	}
+	return p
 }
 
 func (c *compiler) mount(path string, m mountConfig, users *userList, doors map[string]bool) mountPlan {
@@ -230,6 +251,26 @@ func (c *compiler) server(path string, s sftpConfig, users *userList, doors map[
 		c.errorf(path, "nobody can log in: no user has keys or a password, and there are no user_ca_keys")
 	}
 	return p
+}
+
+// absolute makes the name of a file that is opened again later independent of
+// the working directory, which a process in the background leaves.
+func absolute(file string) string {
+	if file == "" || strings.HasPrefix(file, "~") {
+		return file
+	}
+	if abs, err := filepath.Abs(file); err == nil {
+		return abs
+	}
+	return file
+}
+
+func absolutes(files []string) []string {
+	var out []string
+	for _, f := range files {
+		out = append(out, absolute(f))
+	}
+	return out
 }
 
 // duration parses a duration, "" is 0.

@@ -62,6 +62,8 @@ type upstreamConfig struct {
 	AcceptNewHostKeys bool     `yaml:"accept_new_host_keys"`
 	Connections       int      `yaml:"connections"`
 	Timeout           string   `yaml:"timeout"`
+	Account           string   `yaml:"account"`
+	AccountIDs        string   `yaml:"account_ids"`
 }
 
 // A mountConfig is a FUSE door.

@@ -19,6 +19,7 @@ type treeFlags struct {
 	tree     treeConfig
 	user     string
 	umask    string
+	idmap    string
 	daemon   bool
 	options  []string // -o, as given
 	fuseOpts []string // what of them goes to the mount
@@ -38,6 +39,7 @@ func (f *treeFlags) addUpstream(fs *pflag.FlagSet) {
 	fs.StringVar(&up.KnownHosts, "known-hosts", "", "`FILE` of the servers' keys (default as ssh)")
 	fs.StringVarP(&up.SSHConfig, "ssh-config", "F", "", "ssh_config `FILE` (default as ssh; none for no file)")
 	fs.BoolVar(&up.AcceptNewHostKeys, "accept-new-host-keys", false, "trust servers not seen before, and remember their keys")
+	fs.StringVar(&f.idmap, "idmap", "user", "`MAP` of ids: user makes the account on the server the user's, UID:GID too, none keeps ids as they are")
 	fs.IntVar(&up.Connections, "connections", 0, "how many connections to the server to use (`N`)")
 	fs.StringVar(&up.Timeout, "timeout", "", "`DURATION` after which a request to the server has failed (default 30s)")
 	fs.StringVar(&f.tree.AttrTimeout, "attr-timeout", "", "`DURATION` for which attributes and listings of a server are believed (default 1s)")
@@ -100,6 +102,13 @@ func (f *treeFlags) config(backend string) (*config, error) {
 	}
 	account.Umask = octal(f.umask)
 	f.tree.Backend = backend
+	switch f.idmap {
+	case "none":
+	case "user":
+		f.tree.Upstream.Account = account.Name
+	default:
+		f.tree.Upstream.Account, f.tree.Upstream.AccountIDs = account.Name, f.idmap
+	}
 	return &config{Log: f.log, Users: []userConfig{account}}, nil
 }
 

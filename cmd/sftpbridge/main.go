@@ -56,9 +56,12 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		}
 	}
 	var usage usageError
+	var background backgroundError
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.As(err, &background):
+		return background.code
 	case errors.As(err, &usage):
 		fmt.Fprintf(stderr, "sftpbridge: %v\n", err)
 		return exitUsage

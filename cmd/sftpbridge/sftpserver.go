@@ -59,7 +59,7 @@ func serveSession(ctx context.Context, cfg *config, t treeConfig, deny []string,
 	var c compiler
 	users := c.users(cfg)
 	logs := c.log(cfg.Log)
-	p := c.openable("", t)
+	p := c.openable("", t, users)
 	if len(c.problems) > 0 {
 		return usageError{c.problems[0].msg}
 	}

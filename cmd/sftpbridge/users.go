@@ -140,7 +140,7 @@ func (c *compiler) user(path string, uc userConfig, accounts *accounts) *listedU
 	if uc.PasswordHash != "" {
 		c.check(path+".password_hash", checkPasswordHash(uc.PasswordHash))
 	}
-	return &listedUser{a, uc.AuthorizedKeys, uc.PasswordHash, uc.Principals}
+	return &listedUser{a, absolutes(uc.AuthorizedKeys), uc.PasswordHash, uc.Principals}
 }
 
 // credentials fills in what the configuration says of a user's ids, and from
