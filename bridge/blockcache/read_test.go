@@ -292,6 +292,47 @@ func TestWriteDuringFetch(t *testing.T) {
 	}
 }
 
+func TestFailedWriteDuringFetch(t *testing.T) {
+	_, f := newFile(t, 8<<20)
+	src := newSource(BlockSize, 1)
+	bad := newSource(0, 1)
+	bad.failWrite = 1
+	zeros := make([]byte, 4096)
+	got := duringFetch(t, f, src, BlockSize, func(open func()) {
+		write(t, f, bad, []byte("lost"), 100)
+		if err := f.Flush(context.Background()); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("flush: %v", err)
+		}
+		open()
+		eventually(t, "the fetch ended", func() bool { return waiters(f) == 0 })
+		src.store(zeros, 0) // who knows what the write did
+	})
+	if !bytes.Equal(got, zeros) {
+		t.Error("what was fetched before the failure was stored")
+	}
+}
+
+func TestExtensionDuringFetch(t *testing.T) {
+	_, f := newFile(t, 8<<20)
+	src := newSource(1000, 1)
+	want := resize(src.content(), 4096)
+	var wg sync.WaitGroup
+	duringFetch(t, f, src, 4096, func(open func()) {
+		write(t, f, src, []byte("end"), 4093)
+		flush(t, f)
+		wg.Go(func() { // joins the fetch, but begins after the write
+			p := make([]byte, 4096)
+			n, err := f.ReadAt(context.Background(), src, p, 0, 4096)
+			if n != 4096 || err != nil || !bytes.Equal(p, append(want[:4093], "end"...)) {
+				t.Errorf("read: %d, %v", n, err)
+			}
+		})
+		eventually(t, "the second reader waits", func() bool { return waiters(f) == 2 })
+		src.truncate(1000) // what a read before the write would have brought
+	})
+	wg.Wait()
+}
+
 func TestExtensionReadsAsZeros(t *testing.T) {
 	_, f := newFile(t, 8<<20)
 	src := newSource(1000, 1)
@@ -304,10 +345,12 @@ func TestExtensionReadsAsZeros(t *testing.T) {
 	want[299_999] = 1
 	check := func(when string) {
 		t.Helper()
-		p := make([]byte, 400_000)
-		n, err := f.ReadAt(ctx, src, p, 0, 300_000)
-		if n != 300_000 || err != io.EOF || !bytes.Equal(p[:n], want[:n]) {
-			t.Errorf("%s: %d, %v, differing at %d", when, n, err, diff(p, want))
+		for _, off := range []int64{200_000, 0} { // uncached, then cached
+			p := bytes.Repeat([]byte{9}, 400_000)
+			n, err := f.ReadAt(ctx, src, p, off, 300_000)
+			if n != 300_000-int(off) || err != io.EOF || !bytes.Equal(p[:n], want[off:]) {
+				t.Errorf("%s: read at %d: %d, %v, differing at %d", when, off, n, err, diff(p, want[off:]))
+			}
 		}
 	}
 	check("dirty")

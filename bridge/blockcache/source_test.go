@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -109,12 +110,8 @@ func (s *memSource) WriteAt(ctx context.Context, p []byte, off int64) (int, erro
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.now -= int64(len(p))
-		for i, w := range s.writing {
-			if w == me {
-				s.writing = append(s.writing[:i], s.writing[i+1:]...)
-				return
-			}
-		}
+		i := slices.Index(s.writing, me)
+		s.writing = slices.Delete(s.writing, i, i+1)
 	}()
 	if s.before != nil {
 		if err := s.before(ctx, true, off, int64(len(p))); err != nil {
@@ -132,6 +129,13 @@ func (s *memSource) WriteAt(ctx context.Context, p []byte, off int64) (int, erro
 	s.store(p, off)
 	s.delay()
 	return len(p), nil
+}
+
+// writingNow reports whether a write of the range r is under way.
+func (s *memSource) writingNow(r span) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.writing, r)
 }
 
 func (s *memSource) store(p []byte, off int64) {

@@ -244,6 +244,31 @@ func TestFlushWaitsForWhatWasWrittenBefore(t *testing.T) {
 	}
 }
 
+func TestFlushWaitsForJoinedExtents(t *testing.T) {
+	_, f := newFile(t, 8<<20)
+	src := newSource(200, 1)
+	next := make(chan struct{})
+	src.before = func(context.Context, bool, int64, int64) error { <-next; return nil }
+	write(t, f, src, make([]byte, 200), 0) // goes into flight
+	write(t, f, src, bytes.Repeat([]byte{1}, 100), 100)
+	flushed := make(chan error, 1)
+	go func() { flushed <- f.Flush(context.Background()) }()
+	eventually(t, "the flush waits", func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.flushers == 1 })
+	write(t, f, src, bytes.Repeat([]byte{2}, 50), 50) // newer, and joined to what Flush waits for
+	next <- struct{}{}
+	eventually(t, "both were sent as one", func() bool { return src.writingNow(span{50, 200}) })
+	select {
+	case err := <-flushed:
+		t.Errorf("flush returned %v while data was in flight", err)
+	case <-time.After(20 * time.Millisecond): // no flush may come, however long
+	}
+	close(next)
+	if err := <-flushed; err != nil {
+		t.Errorf("flush: %v", err)
+	}
+	flush(t, f)
+}
+
 func TestTruncateForgetsWrites(t *testing.T) {
 	_, f := newFile(t, 8<<20)
 	src := newSource(0, 1)
