@@ -27,6 +27,7 @@ type door struct {
 	nodes   *nodeTable
 	notices notices
 	pass    passthrough
+	retries retries
 	blksize uint32
 	stop    context.CancelFunc // ends the notifier
 	running sync.WaitGroup     // the notifier
@@ -132,7 +133,7 @@ func (d *door) timeout(since uint64) time.Duration {
 
 // entry answers with the node n, of which it takes over held references.
 func (d *door) entry(out *fuse.EntryOut, n *bridge.Node, a bridge.Attr, held, since uint64) {
-	out.NodeId = d.nodes.add(n, held)
+	out.NodeId = d.nodes.add(n, a.IsDir(), held)
 	d.fillAttr(&out.Attr, out.NodeId, a)
 	t := d.timeout(since)
 	out.SetEntryTimeout(t)
@@ -205,8 +206,8 @@ func (d *door) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut)
 		return code
 	}
 	a, err := d.tree.GetAttr(d.ctx, c, n)
-	if err != nil {
-		return status(err)
+	if code := d.nodeStatus(&in.InHeader, err); !code.Ok() {
+		return code
 	}
 	d.attr(out, in.NodeId, a, since)
 	return fuse.OK
@@ -234,8 +235,8 @@ func (d *door) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut)
 	default:
 		a, err = d.tree.SetAttr(d.ctx, c, n, set)
 	}
-	if err != nil {
-		return status(err)
+	if code := d.nodeStatus(&in.InHeader, err); !code.Ok() {
+		return code
 	}
 	d.attr(out, in.NodeId, a, since)
 	if a.IsDir() && set.Any(bridge.SetMode|bridge.SetUID|bridge.SetGID) {
@@ -280,7 +281,7 @@ func (d *door) Access(_ <-chan struct{}, in *fuse.AccessIn) fuse.Status {
 	if !code.Ok() {
 		return code
 	}
-	return status(d.tree.Access(d.ctx, c, n, in.Mask&7))
+	return d.nodeStatus(&in.InHeader, d.tree.Access(d.ctx, c, n, in.Mask&7))
 }
 
 // StatFs tells of the free space, or of none if the backend does not know.

@@ -67,13 +67,13 @@ func (d *door) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.
 	as := c
 	if in.Flags&(fmodeExec|syscall.O_ACCMODE) == fmodeExec {
 		if err := d.tree.Access(d.ctx, c, n, bridge.MayExec); err != nil {
-			return status(err)
+			return d.nodeStatus(&in.InHeader, err)
 		}
 		as = executor(c)
 	}
 	h, err := d.tree.Open(d.ctx, as, n, openFlags(in.Flags, syscall.O_TRUNC|syscall.O_APPEND))
-	if err != nil {
-		return status(err)
+	if code := d.nodeStatus(&in.InHeader, err); !code.Ok() {
+		return code
 	}
 	d.opened(h, in.NodeId, c, out)
 	if h.Flags().Has(syscall.O_TRUNC) {

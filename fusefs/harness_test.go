@@ -24,6 +24,7 @@ import (
 	"sftpbridge/bridge"
 	"sftpbridge/bridge/localfs"
 	"sftpbridge/bridge/memfs"
+	"sftpbridge/bridge/sftpfs"
 	"sftpbridge/fusefs"
 )
 
@@ -36,6 +37,7 @@ import (
 type config struct {
 	Dir    string
 	Local  string // a local directory to serve in place of memory
+	Remote string // a directory to serve through an SFTP server
 	Root   string
 	Avatar bridge.Cred
 	Rules  bridge.Rules
@@ -102,6 +104,13 @@ func serve(conf string) error {
 			return err
 		}
 		backend = local
+	}
+	if c.Remote != "" {
+		remote, err := sftpfs.New(ctx, dialUpstream, sftpfs.Options{Root: c.Remote, Logger: log})
+		if err != nil {
+			return err
+		}
+		backend = remote
 	}
 	tree, err := bridge.New(ctx, backend, bridge.Options{Logger: log})
 	if err != nil {
@@ -410,6 +419,9 @@ func child(args []string) int {
 		err = os.Chmod(args[1], 0o777)
 	case "lock":
 		err = tryLock(args[1])
+	case "lockwait":
+		fmt.Println("waiting")
+		err = waitLock(args[1])
 	case "append":
 		err = appendLines(args[1], args[2])
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 func TestOtherDoorIsSeen(t *testing.T) {
-	backends(t, func(t *testing.T, s *server) {
+	allBackends(t, func(t *testing.T, s *server) {
 		f := s.path("f")
 		if _, err := os.Stat(f); !errors.Is(err, os.ErrNotExist) {
 			t.Fatalf("stat of nothing: %v", err)

@@ -66,8 +66,8 @@ func (d *door) Readlink(_ <-chan struct{}, h *fuse.InHeader) ([]byte, fuse.Statu
 		return nil, code
 	}
 	target, err := d.tree.Readlink(d.ctx, c, n)
-	if err != nil {
-		return nil, status(err)
+	if code := d.nodeStatus(h, err); !code.Ok() {
+		return nil, code
 	}
 	return []byte(target), fuse.OK
 }

@@ -21,6 +21,15 @@ func backends(t *testing.T, f func(t *testing.T, s *server)) {
 	t.Run("localfs", func(t *testing.T) { f(t, start(t, config{Local: t.TempDir()})) })
 }
 
+// allBackends runs f on a mount over each backend.
+func allBackends(t *testing.T, f func(t *testing.T, s *server)) {
+	backends(t, f)
+	t.Run("sftpfs", func(t *testing.T) {
+		needUpstream(t)
+		f(t, start(t, config{Remote: t.TempDir()}))
+	})
+}
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -58,6 +67,49 @@ func TestRenameFlags(t *testing.T) {
 		wantFile(t, b, "b")
 		if _, err := os.Lstat(a); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("renamed name: %v", err)
+		}
+	})
+}
+
+func TestReplacedNameIsThere(t *testing.T) {
+	allBackends(t, func(t *testing.T, s *server) {
+		path := s.path("f")
+		must(t, os.WriteFile(path, []byte("0"), 0o644))
+		var failed, tried int
+		done := make(chan error, 1)
+		go func() {
+			for i := range 200 {
+				if err := os.WriteFile(path+".new", []byte(strconv.Itoa(i)), 0o644); err != nil {
+					done <- err
+					return
+				}
+				if err := os.Rename(path+".new", path); err != nil {
+					done <- err
+					return
+				}
+			}
+			done <- nil
+		}()
+		for {
+			select {
+			case err := <-done:
+				must(t, err)
+				// The name may be replaced under the kernel's second look
+				// too, but that is rare.
+				if failed > tried/4 {
+					t.Errorf("%d of %d times the name was absent", failed, tried)
+				}
+				t.Logf("%d of %d times the name was absent", failed, tried)
+				return
+			default:
+			}
+			if _, err := os.ReadFile(path); err != nil {
+				failed++
+			}
+			if _, err := os.Stat(path); err != nil {
+				failed++
+			}
+			tried += 2
 		}
 	})
 }
@@ -124,6 +176,44 @@ func tryLock(path string) error {
 	}
 	defer f.Close()
 	return syscall.FcntlFlock(f.Fd(), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_WRLCK, Len: 1})
+}
+
+// waitLock takes a write lock of fcntl(2) on the first byte.
+func waitLock(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return syscall.FcntlFlock(f.Fd(), syscall.F_SETLKW, &syscall.Flock_t{Type: syscall.F_WRLCK, Len: 1})
+}
+
+func TestWaitForALockCanBeKilled(t *testing.T) {
+	s := start(t, config{})
+	path := s.path("f")
+	must(t, os.WriteFile(path, []byte("x"), 0o644))
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	must(t, syscall.FcntlFlock(f.Fd(), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_WRLCK, Len: 1}))
+	cmd := self(t, "lockwait", path)
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	defer cmd.Process.Kill()
+	line := make([]byte, 8)
+	_, err = out.Read(line) // it is about to wait
+	must(t, err)
+	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case <-ended:
+	case <-time.After(deadline):
+		t.Fatal("it still waits")
+	}
+	must(t, f.Close())
+	must(t, tryLock(path))
 }
 
 // self runs a helper (see child) as the present user.
@@ -207,7 +297,7 @@ func appendLines(path, who string) error {
 }
 
 func TestAppendFromTwoProcesses(t *testing.T) {
-	backends(t, func(t *testing.T, s *server) {
+	allBackends(t, func(t *testing.T, s *server) {
 		path := s.path("log")
 		must(t, os.WriteFile(path, nil, 0o644))
 		a, b := self(t, "append", path, "a"), self(t, "append", path, "b")
@@ -228,7 +318,7 @@ func TestAppendFromTwoProcesses(t *testing.T) {
 }
 
 func TestMmapSharedWrite(t *testing.T) {
-	backends(t, func(t *testing.T, s *server) {
+	allBackends(t, func(t *testing.T, s *server) {
 		path := s.path("f")
 		must(t, os.WriteFile(path, make([]byte, 8192), 0o644))
 		f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -246,7 +336,7 @@ func TestMmapSharedWrite(t *testing.T) {
 }
 
 func TestDirectIO(t *testing.T) {
-	backends(t, func(t *testing.T, s *server) {
+	allBackends(t, func(t *testing.T, s *server) {
 		f, err := os.OpenFile(s.path("f"), os.O_RDWR|os.O_CREATE|syscall.O_DIRECT, 0o644)
 		must(t, err)
 		defer f.Close()
@@ -307,7 +397,7 @@ func TestListWhileRemoving(t *testing.T) {
 }
 
 func TestUnlinkedOpenFile(t *testing.T) {
-	backends(t, func(t *testing.T, s *server) {
+	allBackends(t, func(t *testing.T, s *server) {
 		f, err := os.OpenFile(s.path("f"), os.O_RDWR|os.O_CREATE, 0o644)
 		must(t, err)
 		defer f.Close()
@@ -370,7 +460,7 @@ func TestTimes(t *testing.T) {
 }
 
 func TestCopyFileRange(t *testing.T) {
-	backends(t, func(t *testing.T, s *server) {
+	allBackends(t, func(t *testing.T, s *server) {
 		want := bytes.Repeat([]byte("0123456789abcdef"), 10_000)
 		must(t, os.WriteFile(s.path("a"), want, 0o644))
 		src, err := os.Open(s.path("a"))
@@ -392,7 +482,7 @@ func TestCopyFileRange(t *testing.T) {
 }
 
 func TestStatfs(t *testing.T) {
-	backends(t, func(t *testing.T, s *server) {
+	allBackends(t, func(t *testing.T, s *server) {
 		var st unix.Statfs_t
 		must(t, unix.Statfs(s.dir, &st))
 		if st.Namelen != 255 || st.Bsize == 0 {

@@ -24,6 +24,7 @@ type nodeTable struct {
 // A nodeEntry is one node and what the kernel holds of it.
 type nodeEntry struct {
 	node *bridge.Node
+	dir  bool   // it is a directory
 	refs uint64 // what the kernel counts
 	held uint64 // references in the tree
 
@@ -64,6 +65,17 @@ func (t *nodeTable) node(id uint64) *bridge.Node {
 	return nil
 }
 
+// isDir reports whether the node with the id is a directory.
+func (t *nodeTable) isDir(id uint64) bool {
+	if id == fuse.FUSE_ROOT_ID {
+		return true
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	e := t.nodes[id]
+	return e != nil && e.dir
+}
+
 // known reports whether the kernel may know n, and as what.
 func (t *nodeTable) known(n *bridge.Node) (uint64, bool) {
 	if n == t.root {
@@ -78,7 +90,7 @@ func (t *nodeTable) known(n *bridge.Node) (uint64, bool) {
 
 // add enters one reference of the kernel's to n, and takes over held
 // references of the tree's.
-func (t *nodeTable) add(n *bridge.Node, held uint64) uint64 {
+func (t *nodeTable) add(n *bridge.Node, dir bool, held uint64) uint64 {
 	if n == t.root {
 		if held > 0 {
 			t.tree.Forget(n, held)
@@ -90,7 +102,7 @@ func (t *nodeTable) add(n *bridge.Node, held uint64) uint64 {
 	defer t.mu.Unlock()
 	e := t.nodes[id]
 	if e == nil {
-		e = &nodeEntry{node: n}
+		e = &nodeEntry{node: n, dir: dir}
 		t.nodes[id] = e
 	}
 	e.refs++

@@ -4,6 +4,7 @@ import (
 	"os"
 	"syscall"
 	"testing"
+	"time"
 
 	"sftpbridge/bridge"
 )
@@ -122,4 +123,40 @@ func TestOwnerChangedElsewhere(t *testing.T) {
 	if got := as(t, 1000, "read", s.path("f")); got != "OK" {
 		t.Errorf("read by the new owner: %s", got)
 	}
+}
+
+func TestWriteClearsSetID(t *testing.T) {
+	for name, c := range map[string]config{"memfs": {}, "localfs": {Local: t.TempDir()}} {
+		t.Run(name, func(t *testing.T) {
+			c.Dir, c.Users = publicDir(t), users(1000)
+			s := start(t, c)
+			f := s.path("f")
+			must(t, os.WriteFile(f, nil, 0o644))
+			for _, w := range []struct {
+				uid  uint32
+				want os.FileMode
+			}{{0, 0o777 | os.ModeSetuid | os.ModeSetgid}, {1000, 0o777}} {
+				must(t, syscall.Chmod(f, 0o6777))
+				if got := as(t, w.uid, "append", f, "x"); got != "OK" {
+					t.Fatalf("user %d writes: %s", w.uid, got)
+				}
+				s.wantMode(f, w.want)
+			}
+		})
+	}
+}
+
+// wantMode waits for a mode: the kernel is told of one that a write changed
+// only after the write.
+func (s *server) wantMode(path string, want os.FileMode) {
+	s.t.Helper()
+	var got os.FileMode
+	for end := time.Now().Add(deadline); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		fi, err := os.Stat(path)
+		must(s.t, err)
+		if got = fi.Mode(); got == want {
+			return
+		}
+	}
+	s.t.Errorf("mode %v, want %v", got, want)
 }
