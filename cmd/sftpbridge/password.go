@@ -69,21 +69,3 @@ func ignoreEOF(err error) error {
 	}
 	return err
 }
-
-// askTerminal asks a question on the terminal of the process, whatever
-// standard input is, and returns the answer. echo shows it as it is typed.
-func askTerminal(question string, echo bool) (string, error) {
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
-	if err != nil {
-		return "", fmt.Errorf("no terminal to ask %q on", strings.TrimSpace(question))
-	}
-	defer tty.Close()
-	fmt.Fprint(tty, question)
-	if echo {
-		line, err := bufio.NewReader(tty).ReadString('\n')
-		return strings.TrimRight(line, "\r\n"), err
-	}
-	answer, err := term.ReadPassword(int(tty.Fd()))
-	fmt.Fprintln(tty)
-	return string(answer), err
-}

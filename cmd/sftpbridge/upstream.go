@@ -19,7 +19,7 @@ func openUpstream(ctx context.Context, p treePlan, log *slog.Logger) (bridge.Bac
 		IdentityFiles:     up.Identity,
 		KnownHosts:        up.KnownHosts,
 		AcceptNewHostKeys: up.AcceptNewHostKeys,
-		Prompt:            prompt,
+		Prompt:            askTerminal,
 		Timeout:           up.timeout,
 	})
 	if err != nil {
@@ -77,13 +77,4 @@ func target(s backendSpec, port int) string {
 		host = s.User + "@" + host
 	}
 	return host
-}
-
-// prompt asks the user for a password or a passphrase, as long as there is a
-// terminal. The answer may come after ctx has ended, and is then of no use.
-func prompt(ctx context.Context, question string, echo bool) (string, error) {
-	if err := ctx.Err(); err != nil {
-		return "", err
-	}
-	return askTerminal(question, echo)
 }
