@@ -22,7 +22,7 @@ const patience = 20 * time.Second
 
 // A rig is a client that sends packets made by hand.
 type rig struct {
-	t      *testing.T
+	t      testing.TB
 	rw     io.ReadWriteCloser
 	ended  chan error // gets what Serve returned
 	nextID uint32

@@ -25,7 +25,7 @@ import (
 
 // A testServer is a Server on a port of this machine.
 type testServer struct {
-	t       *testing.T
+	t       testing.TB
 	addr    *net.TCPAddr
 	home    string
 	key     ssh.Signer    // of the user "u", whose password is "secret"
@@ -38,7 +38,7 @@ type testServer struct {
 	closes int
 }
 
-func newKey(t *testing.T) ssh.Signer {
+func newKey(t testing.TB) ssh.Signer {
 	t.Helper()
 	_, priv, err := ed25519.GenerateKey(rand.Reader)
 	must(t, err)
@@ -63,7 +63,7 @@ func (ts *testServer) logged() string {
 var errNo = errors.New("no")
 
 // startServer serves the files of a new directory. change may change the Config.
-func startServer(t *testing.T, change func(*Config)) *testServer {
+func startServer(t testing.TB, change func(*Config)) *testServer {
 	t.Helper()
 	ts := &testServer{t: t, home: t.TempDir(), key: newKey(t)}
 	ts.allowed = ts.key.PublicKey()
