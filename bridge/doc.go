@@ -34,6 +34,7 @@
 //	Tree.entryMu     a stripe for (directory, name): making, removing and
 //	                 looking up the same name come one after the other
 //	Node.opMu        changes of attributes, appends and truncations of one node
+//	watcher.opMu     a watch of a directory begins or ends
 //	Tree.mu          the node table, names, references, what is remembered of
 //	                 nodes: memory only, never across a call of a backend or door
 //	Subscription.mu  the events of one door

@@ -218,7 +218,14 @@ func (t *Tree) dropLocked(n *Node) {
 func (t *Tree) unlock() {
 	garbage, foreign := t.garbage, t.foreign
 	t.garbage, t.foreign = nil, nil
+	var unused []string
+	if t.watch != nil {
+		unused, t.watch.unused = t.watch.unused, nil
+	}
 	t.mu.Unlock()
+	if len(unused) > 0 {
+		t.watch.end(unused)
+	}
 	for _, f := range foreign {
 		t.tell(f)
 	}

@@ -21,6 +21,9 @@ func (t *Tree) Rename(ctx context.Context, c Caller, dir *Node, name string, new
 	err := t.rename(ctx, c, entry{dir, name}, entry{newDir, newName}, flags)
 	if err == nil && t.watch != nil {
 		t.watch.renamed(newDir, newName)
+		if flags&RenameExchange != 0 {
+			t.watch.renamed(dir, name)
+		}
 	}
 	return t.fail("rename", dir, name, err)
 }

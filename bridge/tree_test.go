@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"sort"
@@ -33,6 +34,17 @@ func (s slow) Open(ctx context.Context, name string, flags bridge.OpenFlags, att
 		return nil, err
 	}
 	return slowFile{f}, nil
+}
+
+func (s slow) ReadDir(ctx context.Context, name string) iter.Seq2[bridge.DirEntry, error] {
+	return func(yield func(bridge.DirEntry, error) bool) {
+		for e, err := range s.FS.ReadDir(ctx, name) {
+			e.Attr.ID, e.Attr.Nlink = bridge.FileID{}, 0
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
 }
 
 type slowFile struct{ bridge.File }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -29,22 +28,8 @@ func TestViewAgainstKernel(t *testing.T) {
 	for seed := range uint64(2) {
 		t.Run(fmt.Sprint("fast ", seed), func(t *testing.T) { compareWithKernel(t, seed, newTree(t, memfs.New())) })
 		t.Run(fmt.Sprint("slow ", seed), func(t *testing.T) {
-			compareWithKernel(t, seed+1000, newTree(t, far{slow{memfs.New()}}))
+			compareWithKernel(t, seed+1000, newTree(t, slow{memfs.New()}))
 		})
-	}
-}
-
-// far is a slow backend that knows no identities from listings either.
-type far struct{ slow }
-
-func (f far) ReadDir(ctx context.Context, name string) iter.Seq2[bridge.DirEntry, error] {
-	return func(yield func(bridge.DirEntry, error) bool) {
-		for e, err := range f.slow.ReadDir(ctx, name) {
-			e.Attr.ID, e.Attr.Nlink = bridge.FileID{}, 0
-			if !yield(e, err) {
-				return
-			}
-		}
 	}
 }
 

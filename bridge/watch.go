@@ -18,7 +18,10 @@ type watcher struct {
 	ended   sync.WaitGroup
 	blind   atomic.Bool // a directory could not be watched: too many
 
-	dirs map[string]*Node // guarded by tree.mu; by the name under which they are watched
+	dirs   map[string]*Node // guarded by tree.mu; by the name under which they are watched
+	unused []string         // guarded by tree.mu; names that may be watched for nobody, see unlock
+
+	opMu sync.Mutex // held while a watch begins or ends
 }
 
 func newWatcher(t *Tree, b WatchBackend) *watcher {
@@ -53,27 +56,48 @@ func (w *watcher) begin(dir *Node, path string) {
 		w.dirs[path] = dir
 	}
 	t.unlock()
-	if watched {
-		return
+	if !watched {
+		w.add(path)
 	}
+}
+
+func (w *watcher) add(path string) {
+	w.opMu.Lock()
+	defer w.opMu.Unlock()
 	if err := w.backend.WatchDir(path); err != nil && Errno(err) != syscall.ENOENT {
 		if !w.blind.Swap(true) {
-			t.log.Warn("changes made by others are seen late: a directory cannot be watched", "err", err)
+			w.tree.log.Warn("changes made by others are seen late: a directory cannot be watched", "err", err)
 		}
 	}
 }
 
-// forgetLocked ends watching a directory that leaves the table.
+// forgetLocked notes that a directory that leaves the table, or its name, need
+// not be watched any more.
 func (w *watcher) forgetLocked(dir *Node) {
 	if w.dirs[dir.watched] == dir {
 		delete(w.dirs, dir.watched)
-		w.backend.UnwatchDir(dir.watched)
+		w.unused = append(w.unused, dir.watched)
 	}
 	dir.watched = ""
 }
 
+// end ends the watching of names, unless they are watched for another
+// directory by now.
+func (w *watcher) end(names []string) {
+	w.opMu.Lock()
+	defer w.opMu.Unlock()
+	for _, name := range names {
+		w.tree.mu.Lock()
+		used := w.dirs[name] != nil
+		w.tree.unlock()
+		if !used {
+			w.backend.UnwatchDir(name)
+		}
+	}
+}
+
 // renamed watches what is watched below a renamed directory under its new
-// names. renameMu is held, exclusively.
+// names, before it stops to watch the old ones. renameMu is held, exclusively.
 func (w *watcher) renamed(dir *Node, name string) {
 	t := w.tree
 	t.mu.Lock()
@@ -81,15 +105,21 @@ func (w *watcher) renamed(dir *Node, name string) {
 	if n := dir.children[name]; n != nil {
 		moved = w.collectLocked(n, nil)
 	}
-	paths := make([]string, len(moved))
-	for i, n := range moved {
-		w.forgetLocked(n)
-		paths[i], _ = n.backendPathLocked()
+	var paths, old []string
+	for _, n := range moved {
+		path, _ := n.backendPathLocked()
+		paths, old = append(paths, path), append(old, n.watched)
+		if w.dirs[n.watched] == n {
+			delete(w.dirs, n.watched)
+		}
+		n.watched = path
+		w.dirs[path] = n
 	}
 	t.unlock()
-	for i, n := range moved {
-		w.begin(n, paths[i])
+	for _, path := range paths {
+		w.add(path)
 	}
+	w.end(old)
 }
 
 func (w *watcher) collectLocked(n *Node, moved []*Node) []*Node {

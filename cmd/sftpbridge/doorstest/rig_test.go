@@ -58,20 +58,21 @@ type rig struct {
 
 // A backendKind is what the tree of a rig is on.
 type backendKind struct {
-	name  string
-	start func(t *testing.T, dir string) (backend, upstream string)
-	inode bool // link counts are known
+	name   string
+	start  func(t *testing.T, dir string) (backend, upstream string)
+	inode  bool   // link counts are known
+	direct string // the directory below that of the rig in which others can change things
 }
 
 var backendKinds = []backendKind{
-	{"memfs", func(t *testing.T, dir string) (string, string) { return "mem:", "" }, true},
+	{"memfs", func(t *testing.T, dir string) (string, string) { return "mem:", "" }, true, ""},
 	{"localfs", func(t *testing.T, dir string) (string, string) {
 		local := filepath.Join(dir, "local")
 		if err := os.Mkdir(local, 0o755); err != nil {
 			t.Fatal(err)
 		}
 		return local, ""
-	}, true},
+	}, true, "local"},
 	{"sftpfs", func(t *testing.T, dir string) (string, string) {
 		remote := filepath.Join(dir, "remote")
 		if err := os.Mkdir(remote, 0o755); err != nil {
@@ -80,7 +81,7 @@ var backendKinds = []backendKind{
 		s := sshdtest.Start(t)
 		return fmt.Sprintf("sftp://root@%s%s", s.Addr, remote),
 			fmt.Sprintf("    upstream: {identity: [%s], known_hosts: %s}\n", s.KeyFile, s.KnownHosts)
-	}, false},
+	}, false, "remote"},
 }
 
 // onBackends runs a test over each kind of backend.
@@ -225,4 +226,3 @@ func (l *logTail) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
-
