@@ -2,6 +2,7 @@ package sftpfs_test
 
 import (
 	"context"
+	"os"
 	"testing"
 	"time"
 
@@ -18,8 +19,20 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // suite are what version 3 of the protocol cannot do.
 var suite = backendtest.Options{NoEarlyTimes: true}
 
-// TestBackend runs the suite on OpenSSH, with a channel for each test.
+// TestBackend runs the suite on OpenSSH's sftp-server over pipes.
 func TestBackend(t *testing.T) {
+	server := sshdtest.SFTPServer(t)
+	backendtest.Run(t, func(t *testing.T) bridge.Backend {
+		return open(t, sftpfs.Command(server), sftpfs.Options{Root: t.TempDir()})
+	}, suite)
+}
+
+// TestBackendSSH runs the suite once more through sshd, with a channel for each
+// test. It takes minutes, and is run if the environment has SFTPBRIDGE_TEST_LONG.
+func TestBackendSSH(t *testing.T) {
+	if os.Getenv("SFTPBRIDGE_TEST_LONG") == "" {
+		t.Skip("SFTPBRIDGE_TEST_LONG is not set")
+	}
 	s := sshdtest.Start(t)
 	tr, err := dialer(t, s)(context.Background())
 	if err != nil {
