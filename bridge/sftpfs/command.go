@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Command returns a Dialer whose sessions are processes that speak SFTP on
@@ -38,20 +40,30 @@ func (t *commandTransport) Open(ctx context.Context) (io.ReadWriteCloser, error)
 	if t.closed {
 		return nil, io.ErrClosedPipe
 	}
-	cmd := exec.Command(t.path, t.args...)
-	c := &commandChannel{t: t, cmd: cmd}
-	cmd.Stderr = &c.stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // no Ctrl-C for it
-	var err error
-	if c.WriteCloser, err = cmd.StdinPipe(); err != nil {
+	c := &commandChannel{t: t, cmd: exec.Command(t.path, t.args...), exited: make(chan struct{})}
+	c.cmd.Stderr = &c.stderr
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // no Ctrl-C for it
+	c.cmd.WaitDelay = time.Second                           // its children may hold stderr
+	in, err := c.cmd.StdinPipe()
+	if err != nil {
 		return nil, err
 	}
-	if c.out, err = cmd.StdoutPipe(); err != nil {
+	out, w, err := os.Pipe()
+	if err != nil {
+		in.Close()
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	defer w.Close()
+	c.WriteCloser, c.out, c.cmd.Stdout = in, out, w
+	if err := c.cmd.Start(); err != nil {
+		in.Close()
+		out.Close()
 		return nil, err
 	}
+	go func() {
+		c.cmd.Wait()
+		close(c.exited)
+	}()
 	if t.open == nil {
 		t.open = make(map[*commandChannel]struct{})
 	}
@@ -81,7 +93,8 @@ type commandChannel struct {
 	io.WriteCloser
 	t      *commandTransport
 	cmd    *exec.Cmd
-	out    io.ReadCloser
+	out    *os.File
+	exited chan struct{} // closed when the process has ended
 	stderr tail
 	once   sync.Once
 }
@@ -89,10 +102,15 @@ type commandChannel struct {
 // Read reads what the process says. At its end, the error tells its last words.
 func (c *commandChannel) Read(p []byte) (int, error) {
 	n, err := c.out.Read(p)
-	if err == io.EOF {
-		if s := c.stderr.String(); s != "" {
-			err = fmt.Errorf("%s: %s: %w", c.t.path, s, io.ErrUnexpectedEOF)
-		}
+	if err != io.EOF {
+		return n, err
+	}
+	select {
+	case <-c.exited:
+	case <-time.After(time.Second):
+	}
+	if s := c.stderr.String(); s != "" {
+		err = fmt.Errorf("%s: %s: %w", c.t.path, s, io.ErrUnexpectedEOF)
 	}
 	return n, err
 }
@@ -102,7 +120,8 @@ func (c *commandChannel) Close() error {
 	c.once.Do(func() {
 		c.WriteCloser.Close()
 		c.cmd.Process.Kill()
-		c.cmd.Wait()
+		<-c.exited
+		c.out.Close()
 		c.t.mu.Lock()
 		delete(c.t.open, c)
 		c.t.mu.Unlock()

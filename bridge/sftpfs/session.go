@@ -206,7 +206,7 @@ func (s *session) write() {
 		buf, s.out = s.out, buf[:0]
 		s.mu.Unlock()
 		if _, err := s.ch.Write(buf); err != nil {
-			s.fail(fmt.Errorf("write: %w", err))
+			s.failSoon(fmt.Errorf("write: %w", err))
 			return
 		}
 		if cap(buf) > 2*maxPacket {
@@ -356,6 +356,18 @@ func (s *session) fail(err error) {
 	close(s.dead)
 	s.mu.Unlock()
 	s.onDead()
+}
+
+// failSoon is fail after a moment in which the reader may find a better reason:
+// the server's last words.
+func (s *session) failSoon(err error) {
+	timer := time.NewTimer(time.Second)
+	defer timer.Stop()
+	select {
+	case <-s.dead:
+	case <-timer.C:
+		s.fail(err)
+	}
 }
 
 // closeWhenDead closes the channel when the session has ended: a write that

@@ -149,7 +149,7 @@ func readPacket(r io.Reader) ([]byte, error) {
 	}
 	n := sshfx.NewBuffer(head[:]).ConsumeUint32()
 	if n < 1 || n > maxPacket {
-		return nil, fmt.Errorf("packet of %d bytes", n)
+		return nil, garbage("a packet of %d bytes", n)
 	}
 	p := make([]byte, n)
 	_, err := io.ReadFull(r, p)
