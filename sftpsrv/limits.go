@@ -7,37 +7,30 @@ import (
 	"time"
 )
 
-// Penalties for failed logins, as OpenSSH's PerSourcePenalties: each failure
-// adds to a time, and an address is refused while more than penaltyMin of it
-// is left.
-const (
-	penaltyMin = 15 * time.Second
-	penaltyMax = 10 * time.Minute
-	maxSources = 65536 // addresses with a penalty that are remembered
-)
-
 // limits decide which connections a server takes.
 type limits struct {
-	all, perAddr, startups int
-	penalty                time.Duration
+	all, perAddr         int
+	startups, perStartup int
 
-	mu      sync.Mutex
-	conns   map[netip.Addr]int // open connections by source
-	total   int
-	early   int                      // those that have not logged in
-	blocked map[netip.Addr]time.Time // when the penalty ends
+	mu         sync.Mutex
+	conns      map[netip.Addr]int // open connections by source
+	total      int
+	early      map[netip.Addr]int // those that have not logged in
+	totalEarly int
+	penalties  *penalties
 
 	// guarded by mu
 }
 
 func newLimits(c *Config) *limits {
 	return &limits{
-		all:      c.MaxConnections,
-		perAddr:  c.MaxPerAddress,
-		startups: c.MaxStartups,
-		penalty:  c.LoginPenalty,
-		conns:    make(map[netip.Addr]int),
-		blocked:  make(map[netip.Addr]time.Time),
+		all:        c.MaxConnections,
+		perAddr:    c.MaxPerAddress,
+		startups:   c.MaxStartups,
+		perStartup: c.MaxStartupsPerAddress,
+		conns:      make(map[netip.Addr]int),
+		early:      make(map[netip.Addr]int),
+		penalties:  newPenalties(c.LoginPenalty),
 	}
 }
 
@@ -72,26 +65,31 @@ func (l *limits) admit(src netip.Addr, now time.Time) (refused string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case l.blocked[src].Sub(now) > penaltyMin:
-		return "too many failed logins"
+	case l.penalties.blocked(src, now):
+		return "it failed too often"
 	case l.total >= l.all:
 		return "too many connections"
 	case l.conns[src] >= l.perAddr:
 		return "too many connections from this address"
-	case l.early >= l.startups:
+	case l.totalEarly >= l.startups:
 		return "too many connections that have not logged in"
+	case l.early[src] >= l.perStartup:
+		return "too many connections from this address that have not logged in"
 	}
 	l.total++
-	l.early++
+	l.totalEarly++
 	l.conns[src]++
+	l.early[src]++
 	return ""
 }
 
-// loggedIn takes a connection from those that have not logged in.
-func (l *limits) loggedIn() {
+// loggedIn takes a connection from those that have not logged in, also if it
+// is about to end without.
+func (l *limits) loggedIn(src netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.early--
+	l.totalEarly--
+	decrement(l.early, src)
 }
 
 // release takes back what admit counted.
@@ -99,35 +97,18 @@ func (l *limits) release(src netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.total--
-	if l.conns[src]--; l.conns[src] <= 0 {
-		delete(l.conns, src)
+	decrement(l.conns, src)
+}
+
+func decrement(counts map[netip.Addr]int, src netip.Addr) {
+	if counts[src]--; counts[src] <= 0 {
+		delete(counts, src)
 	}
 }
 
-// failed adds the penalty of a failed login.
-func (l *limits) failed(src netip.Addr, now time.Time) {
+// blame adds the penalty of a fault of src.
+func (l *limits) blame(src netip.Addr, f fault, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.penalty <= 0 || !src.IsValid() {
-		return
-	}
-	if len(l.blocked) >= maxSources {
-		for a, until := range l.blocked {
-			if until.Before(now) {
-				delete(l.blocked, a)
-			}
-		}
-		if len(l.blocked) >= maxSources {
-			return
-		}
-	}
-	until := l.blocked[src]
-	if until.Before(now) {
-		until = now
-	}
-	until = until.Add(l.penalty)
-	if limit := now.Add(penaltyMax); until.After(limit) {
-		until = limit
-	}
-	l.blocked[src] = until
+	l.penalties.blame(src, f, now)
 }
