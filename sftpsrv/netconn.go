@@ -107,15 +107,25 @@ func (b *bufConn) writer() {
 // that only for a moment.
 func (b *bufConn) Close() error {
 	b.mu.Lock()
-	first := !b.closed
-	b.closed = true
-	b.changed.Broadcast()
-	b.mu.Unlock()
-	if first {
+	if !b.closed {
+		b.closed = true
 		b.Conn.SetWriteDeadline(time.Now().Add(closeLinger))
+		b.changed.Broadcast()
 	}
+	b.mu.Unlock()
 	<-b.finished
 	return b.Conn.Close()
+}
+
+// SetDeadline does nothing once the connection is closed, whose last write has
+// a deadline of its own.
+func (b *bufConn) SetDeadline(t time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return net.ErrClosed
+	}
+	return b.Conn.SetDeadline(t)
 }
 
 // silence is for how long nothing has come in.
