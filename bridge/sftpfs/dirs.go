@@ -12,7 +12,7 @@ import (
 // how many such names are kept.
 const (
 	dirTrust = 5 * time.Second
-	dirsMax  = 8192
+	dirsMax  = 2048
 )
 
 // knownDirs are the names that were just seen to be directories, and not

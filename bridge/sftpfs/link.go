@@ -79,6 +79,7 @@ func (f *FS) Symlink(ctx context.Context, target, name string, attr bridge.SetAt
 		return syscall.EEXIST
 	}
 	var now bridge.Attr
+	f.dirs.drop(name)
 	err = f.once(ctx, func(ctx context.Context, s *session) error {
 		if err := f.guard(ctx, s, name); err != nil {
 			return err
@@ -174,6 +175,7 @@ func (f *FS) Link(ctx context.Context, old, new string) error {
 	case !f.info.has(extHardlink, "1"):
 		return syscall.EPERM
 	}
+	f.dirs.drop(new)
 	return f.once(ctx, func(ctx context.Context, s *session) error {
 		if err := f.guard(ctx, s, old, new); err != nil {
 			return err

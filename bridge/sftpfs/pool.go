@@ -116,7 +116,7 @@ func (p *pool) session(ctx context.Context) (*session, error) {
 		case closed:
 			return nil, errClosed
 		case s != nil:
-			if s.load.Load() >= busy {
+			if s.load.Load() >= busy || s.stuck() {
 				p.grow()
 			}
 			return s, nil
@@ -179,12 +179,20 @@ func (p *pool) leastLocked(use []handle) *session {
 					continue next
 				}
 			}
-			if best == nil || s.load.Load() < best.load.Load() {
+			if best == nil || s.better(best) {
 				best = s
 			}
 		}
 	}
 	return best
+}
+
+// better reports whether s had better get the next request than t.
+func (s *session) better(t *session) bool {
+	if a, b := s.stuck(), t.stuck(); a != b {
+		return b
+	}
+	return s.load.Load() < t.load.Load()
 }
 
 // grow asks for one more session, on the connection that has the fewest,

@@ -253,27 +253,27 @@ func (r *renaming) why(ctx context.Context, s *session, err error) error {
 	return err
 }
 
-// whyTwo is why for two names, which may be on different file systems.
+// whyTwo is why for two names, which may be on different file systems: EXDEV,
+// before all else.
 func (f *FS) whyTwo(ctx context.Context, s *session, err error, from, to string) error {
-	if err = f.why(ctx, s, err, to); !isVague(err) {
+	if !isVague(err) {
 		return err
 	}
-	var ids [2]uint64
+	var st [2]bridge.StatFS
 	for i, name := range []string{from, to} {
 		p, perr := f.path(parentOf(name))
 		if perr != nil {
 			return err
 		}
-		st, serr := f.statFS(ctx, s, extStatVFS, &openssh.StatVFSExtendedPacket{Path: p})
-		if serr != nil {
+		var serr error
+		if st[i], serr = f.statFS(ctx, s, extStatVFS, &openssh.StatVFSExtendedPacket{Path: p}); serr != nil {
 			return err
 		}
-		ids[i] = st.FSID
 	}
-	if ids[0] != ids[1] {
+	if st[0].FSID != st[1].FSID {
 		return syscall.EXDEV
 	}
-	return err
+	return because(err, st[1])
 }
 
 // happened reports whether a rename was carried out before the connection

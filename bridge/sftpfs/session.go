@@ -28,6 +28,7 @@ type session struct {
 	running  atomic.Int32
 
 	heard atomic.Int64 // when bytes last came from the server, in Unix nanoseconds
+	asked atomic.Int64 // when a request was sent while none was under way; 0 while none is
 	load  atomic.Int64 // bytes of data in flight
 	slow  atomic.Int32 // requests in flight that may take long
 	// readCap is the most that a READ was seen to give, 0 if that is not known.
@@ -135,6 +136,9 @@ func (s *session) greet(ctx context.Context, known *serverInfo) error {
 // ended.
 func (s *session) begin(reqs ...request) ([]*call, error) {
 	calls := make([]*call, len(reqs))
+	if len(reqs) == 0 {
+		return nil, nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
@@ -147,6 +151,7 @@ func (s *session) begin(reqs ...request) ([]*call, error) {
 		}
 		calls[i] = c
 	}
+	s.asked.CompareAndSwap(0, time.Now().UnixNano())
 	s.wake.Signal()
 	return calls, nil
 }
@@ -333,6 +338,9 @@ func (s *session) doneLocked(c *call) {
 	if c.slow {
 		s.slow.Add(-1)
 	}
+	if len(s.calls) == 0 {
+		s.asked.Store(0)
+	}
 	c.dst = nil
 	c.ended = true
 	close(c.done)
@@ -386,6 +394,17 @@ func (s *session) alive() bool {
 	default:
 		return true
 	}
+}
+
+// stuck reports whether the server has not answered for so long that new
+// requests had better go elsewhere.
+func (s *session) stuck() bool {
+	asked := s.asked.Load()
+	if asked == 0 {
+		return false
+	}
+	silent := time.Since(time.Unix(0, max(asked, s.heard.Load())))
+	return silent > s.timeout/6
 }
 
 // cause returns why the session ended.

@@ -249,6 +249,8 @@ func (l *login) prompt(question string, echo bool) (string, error) {
 	}
 	resume := l.w.pause()
 	defer resume()
+	l.d.asking.Lock()
+	defer l.d.asking.Unlock()
 	return l.d.opt.Prompt(l.ctx, question, echo)
 }
 

@@ -65,6 +65,7 @@ type dialer struct {
 	secrets  map[string]string     // answers that were good, by question; guarded by mu
 	unlocked map[string]ssh.Signer // keys that had a passphrase, by public key; guarded by mu
 
+	asking   sync.Mutex // held while the user is asked
 	hostKeys sync.Mutex // held while a known_hosts file is changed
 }
 
