@@ -264,25 +264,3 @@ func TestWildcard(t *testing.T) {
 		}
 	}
 }
-
-func TestPenalties(t *testing.T) {
-	l := newLimits(&Config{MaxConnections: 10, MaxPerAddress: 10, MaxStartups: 10, LoginPenalty: 5 * time.Second})
-	now := time.Now()
-	src := source(addr("2001:db8::1"))
-	for range 3 {
-		l.failed(src, now)
-		if why := l.admit(src, now); why != "" {
-			t.Fatalf("refused after few failures: %s", why)
-		}
-	}
-	l.failed(src, now)
-	if l.admit(source(addr("2001:db8::2")), now) == "" {
-		t.Error("a neighbour of who failed four times is taken")
-	}
-	if why := l.admit(source(addr("2001:db8:0:1::1")), now); why != "" {
-		t.Errorf("another network is refused: %s", why)
-	}
-	if why := l.admit(src, now.Add(6*time.Second)); why != "" {
-		t.Errorf("refused when less than 15 seconds are left: %s", why)
-	}
-}

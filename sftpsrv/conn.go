@@ -2,7 +2,6 @@ package sftpsrv
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net"
 	"sync"
@@ -35,7 +34,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 	defer stop()
 
 	c, chans, reqs, err := s.handshake(ctx, raw)
-	s.limits.loggedIn()
+	s.limits.loggedIn(source(raw.RemoteAddr()))
 	if err != nil {
 		s.refused(ctx, raw, err)
 		return
@@ -73,16 +72,13 @@ func (s *Server) handshake(ctx context.Context, raw *bufConn) (*conn, <-chan ssh
 	return c, chans, reqs, nil
 }
 
-// refused logs a connection that did not come to a login, and counts it
-// against its address if it tried.
+// refused logs a connection that did not come to a login, and blames its
+// address for it.
 func (s *Server) refused(ctx context.Context, raw *bufConn, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	var auth *ssh.ServerAuthError
-	if errors.As(err, &auth) && len(auth.Errors) > 1 { // the first is "none"
-		s.limits.failed(source(raw.RemoteAddr()), time.Now())
-	}
+	s.limits.blame(source(raw.RemoteAddr()), faultOf(err), time.Now())
 	s.log.Warn("login refused", "remote", addrString(raw.RemoteAddr()), "err", err)
 }
 

@@ -1,8 +1,14 @@
 package sftpsrv
 
 import (
+	"errors"
+	"io"
 	"net/netip"
+	"os"
+	"syscall"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // A fault is what a connection that did not come to a login is blamed for.
@@ -14,6 +20,25 @@ const (
 	faultGrace                 // did not log in within the grace time
 	faultProtocol              // sent what a client does not send
 )
+
+// faultOf tells what a connection is blamed for whose handshake ended with err.
+// To have no algorithm in common is nobody's fault.
+func faultOf(err error) fault {
+	var auth *ssh.ServerAuthError
+	var algorithms *ssh.AlgorithmNegotiationError
+	switch {
+	case errors.As(err, &auth):
+		if len(auth.Errors) > 1 { // the first is "none"
+			return faultLogin
+		}
+		return faultNothing
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return faultGrace
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.As(err, &algorithms):
+		return faultNothing
+	}
+	return faultProtocol
+}
 
 const (
 	penaltyMin  = 15 * time.Second // what is left of a penalty has to be more than that

@@ -46,14 +46,17 @@ type Config struct {
 	Algorithms Algorithms // DefaultAlgorithms, if it has no Ciphers
 
 	LoginGrace     time.Duration // to log in; 0 is a minute
-	LoginPenalty   time.Duration // for an address that failed to; 0 is 5 seconds, negative none
+	LoginPenalty   time.Duration // for an address that failed to, the first time; 0 is 5 seconds, negative none
 	IdleTimeout    time.Duration // without any request; 0 is none
 	KeepAlive      time.Duration // silence until a client is asked whether it lives; 0 is a minute, negative never
 	MaxAuthTries   int           // 0 is 6
 	MaxSessions    int           // on one connection; 0 is 10
 	MaxConnections int           // 0 is 1000
-	MaxPerAddress  int           // 0 is MaxConnections
+	MaxPerAddress  int           // 0 is a quarter of MaxConnections, but not less than 10
 	MaxStartups    int           // connections that have not logged in; 0 is 100
+	// MaxStartupsPerAddress is how many of MaxStartups may be of one address;
+	// 0 is a quarter, but not less than 10.
+	MaxStartupsPerAddress int
 
 	Logger *slog.Logger
 }
@@ -137,8 +140,9 @@ func (c *Config) setDefaults() {
 	def(&c.MaxAuthTries, 6)
 	def(&c.MaxSessions, 10)
 	def(&c.MaxConnections, 1000)
-	def(&c.MaxPerAddress, c.MaxConnections)
+	def(&c.MaxPerAddress, max(c.MaxConnections/4, 10))
 	def(&c.MaxStartups, 100)
+	def(&c.MaxStartupsPerAddress, max(c.MaxStartups/4, 10))
 	if c.LoginGrace <= 0 {
 		c.LoginGrace = time.Minute
 	}
