@@ -191,7 +191,7 @@ func (f *FS) Link(ctx context.Context, old, new string) error {
 		if lerr != nil {
 			return lerr
 		}
-		if err = f.whyNotMade(ctx, s, err, new, calls[1]); !isStatus(err) {
+		if err = f.whyTaken(ctx, s, err, new, calls[1]); !isStatus(err) {
 			return err
 		}
 		if a.IsDir() {

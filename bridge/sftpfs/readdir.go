@@ -216,6 +216,11 @@ func (f *FS) Mkdir(ctx context.Context, name string, attr bridge.SetAttr) error 
 // whyNotMade finds out why name could not be made. seen is an LSTAT of it that
 // was sent along.
 func (f *FS) whyNotMade(ctx context.Context, s *session, err error, name string, seen *call) error {
+	return f.why(ctx, s, f.whyTaken(ctx, s, err, name, seen), name)
+}
+
+// whyTaken finds out whether name could not be made because of what is there.
+func (f *FS) whyTaken(ctx context.Context, s *session, err error, name string, seen *call) error {
 	if !isStatus(err) {
 		return err
 	}
@@ -229,7 +234,7 @@ func (f *FS) whyNotMade(ctx context.Context, s *session, err error, name string,
 	case errors.Is(err, syscall.ENOENT) && errors.Is(lerr, syscall.ENOTDIR):
 		return syscall.ENOTDIR
 	}
-	return f.why(ctx, s, err, name)
+	return err
 }
 
 // isEmptyDir reports whether name is a directory with nothing in it.
