@@ -2,6 +2,8 @@ package bridge
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -18,7 +20,12 @@ type listing struct {
 	stamp   uint64 // when it was asked for, for storeLocked
 	until   time.Time
 	entries []DirEntry     // an entry without a name was removed
+	shared  bool           // entries are being read by others, and have to stay as they are
 	index   map[string]int // place in entries
+
+	sorted []DirEntry     // entries by name, once sort was called
+	rank   map[string]int // place in sorted
+	subs   *listing       // those that are directories, once they were asked for
 }
 
 func newListing(entries []DirEntry, stamp uint64, until time.Time) *listing {
@@ -29,28 +36,63 @@ func newListing(entries []DirEntry, stamp uint64, until time.Time) *listing {
 	return l
 }
 
-func (l *listing) put(e DirEntry) {
-	if i, ok := l.index[e.Name]; ok {
-		l.entries[i] = e
+// sort makes the order by name known.
+func (l *listing) sort() {
+	if l.sorted != nil {
 		return
 	}
-	l.index[e.Name] = len(l.entries)
-	// The entries may be shared with a listing under way, which knows its length.
-	l.entries = append(l.entries, e)
+	l.sorted = slices.SortedFunc(slices.Values(l.entries), func(a, b DirEntry) int { return strings.Compare(a.Name, b.Name) })
+	l.rank = make(map[string]int, len(l.sorted))
+	for i, e := range l.sorted {
+		l.rank[e.Name] = i
+	}
 }
 
+// directories returns the listing of those entries that are directories.
+func (l *listing) directories() *listing {
+	if l.subs == nil {
+		var subs []DirEntry
+		for _, e := range l.entries {
+			if e.Attr.IsDir() {
+				subs = append(subs, e)
+			}
+		}
+		l.subs = newListing(subs, l.stamp, l.until)
+	}
+	return l.subs
+}
+
+// put adds an entry, or changes the one of that name.
+func (l *listing) put(e DirEntry) {
+	i, ok := l.index[e.Name]
+	if !ok {
+		i = len(l.entries)
+		l.index[e.Name] = i
+		l.entries = append(l.entries, DirEntry{})
+	}
+	l.set(i, e)
+}
+
+// remove takes an entry out.
 func (l *listing) remove(name string) {
 	if i, ok := l.index[name]; ok {
-		l.entries = append([]DirEntry(nil), l.entries...)
-		l.entries[i] = DirEntry{}
 		delete(l.index, name)
+		l.set(i, DirEntry{})
 	}
+}
+
+func (l *listing) set(i int, e DirEntry) {
+	if l.shared {
+		l.entries, l.shared = slices.Clone(l.entries), false
+	}
+	l.sorted, l.rank, l.subs = nil, nil, nil
+	l.entries[i] = e
 }
 
 // listingLocked returns the listing of dir if it is still believed.
 func (t *Tree) listingLocked(dir *Node, now time.Time) *listing {
-	if dir.listing != nil && now.After(dir.listing.until) {
-		dir.listing = nil
+	if dir.listing == nil || now.After(dir.listing.until) {
+		return nil
 	}
 	return dir.listing
 }
@@ -83,8 +125,7 @@ func (t *Tree) entryChangedLocked(dir *Node, name string, n *Node) {
 	if !t.traits.Slow {
 		return
 	}
-	now := time.Now()
-	l := t.listingLocked(dir, now)
+	l := dir.listing
 	if n != nil {
 		delete(dir.absent, name)
 		if l != nil {
@@ -92,7 +133,7 @@ func (t *Tree) entryChangedLocked(dir *Node, name string, n *Node) {
 		}
 		return
 	}
-	t.absentLocked(dir, name, now)
+	t.absentLocked(dir, name, time.Now())
 	if l != nil {
 		l.remove(name)
 	}

@@ -90,6 +90,10 @@ func (d *DirHandle) start(ctx context.Context) error {
 		return nil
 	}
 	t := d.tree
+	if t.traits.Slow {
+		t.ahead.wait(ctx, d.node)
+		t.walkAhead(d.node)
+	}
 	t.renameMu.RLock()
 	defer t.renameMu.RUnlock()
 	path, err := t.pathOf(d.node)
@@ -140,7 +144,8 @@ func (d *DirHandle) dots(ctx context.Context) (self, up DirEntry) {
 // fromListing takes the entries from what is remembered.
 func (d *DirHandle) fromListing(l *listing) {
 	d.tree.mu.Lock()
-	entries := l.entries[:len(l.entries):len(l.entries)]
+	entries := l.entries
+	l.shared = true
 	d.tree.unlock()
 	for _, e := range entries {
 		if e.Name != "" {

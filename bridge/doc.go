@@ -34,6 +34,8 @@
 //	Tree.entryMu     a stripe for (directory, name): making, removing and
 //	                 looking up the same name come one after the other
 //	Node.opMu        changes of attributes, appends and truncations of one node
+//	Tree.lateMu      shared while a file that was read ahead is opened by its
+//	                 name after all; exclusive while a rename changes names
 //	watcher.opMu     a watch of a directory begins or ends
 //	Tree.mu          the node table, names, references, what is remembered of
 //	                 nodes: memory only, never across a call of a backend or door

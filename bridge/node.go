@@ -40,11 +40,14 @@ type Node struct {
 
 	absent  map[string]time.Time // names that a slow backend did not have, and up to when that is believed
 	listing *listing             // what a slow backend listed last
+	files   run                  // of files that are read, see sweep
+	dirs    run                  // of directories that are listed, see walkAhead
 	changes uint64               // counts our changes of entries and of their attributes
 	watched string               // the name under which the directory is watched
 
 	handles map[*Handle]struct{}
 	content *blockcache.File // of a slow backend
+	whole   aheadState       // what content was read ahead
 }
 
 // An entry is a name of a node: that in a directory.

@@ -13,6 +13,9 @@ const backendFlags = syscall.O_ACCMODE | syscall.O_TRUNC | syscall.O_APPEND
 // handle may do is decided here. EACCES, EROFS, EISDIR, ELOOP for a symbolic
 // link, ENXIO for other files.
 func (t *Tree) Open(ctx context.Context, c Caller, n *Node, flags OpenFlags) (*Handle, error) {
+	if t.traits.Slow {
+		t.ahead.wait(ctx, n)
+	}
 	t.renameMu.RLock()
 	defer t.renameMu.RUnlock()
 	h, err := t.open(ctx, c, n, flags&backendFlags)
@@ -31,6 +34,12 @@ func (t *Tree) open(ctx context.Context, c Caller, n *Node, flags OpenFlags) (*H
 	path, err := t.pathOf(n)
 	if err != nil {
 		return nil, err
+	}
+	if t.traits.Slow && flags.Reads() {
+		t.sweep(n)
+	}
+	if file := t.openLater(n, flags); file != nil {
+		return t.newHandle(c, n, file, flags), nil
 	}
 	if flags.Has(syscall.O_TRUNC) {
 		n.opMu.Lock()

@@ -55,6 +55,7 @@ func (t *Tree) remove(ctx context.Context, c Caller, dir *Node, name string, isD
 	if err != nil {
 		return err
 	}
+	t.openNow(ctx, n)
 	if isDir {
 		err = t.backend.Rmdir(ctx, child(path, name))
 	} else {

@@ -72,6 +72,11 @@ func (t *Tree) rename(ctx context.Context, c Caller, from, to entry, flags Renam
 	if err != nil {
 		return err
 	}
+	if dst.node != nil {
+		t.openNow(ctx, dst.node)
+	}
+	t.lateMu.Lock()
+	defer t.lateMu.Unlock()
 	if err := t.backend.Rename(ctx, child(oldDir, from.name), child(newDir, to.name), flags); err != nil {
 		t.doubt(from.dir, from.name)
 		t.doubt(to.dir, to.name)

@@ -50,9 +50,11 @@ type Tree struct {
 	root     *Node
 	seed     maphash.Seed
 	watch    *watcher // nil if the backend cannot be watched
+	ahead    *ahead   // nil unless the backend is slow
 
 	renameMu sync.RWMutex
 	entryMu  [entryStripes]sync.Mutex
+	lateMu   sync.RWMutex
 
 	mu     sync.Mutex
 	nodes  map[uint64]*Node // guarded by mu
@@ -113,6 +115,7 @@ func New(ctx context.Context, b Backend, opt Options) (*Tree, error) {
 	}
 	if t.traits.Slow {
 		t.cache = blockcache.New(t.opt.CacheSize)
+		t.ahead = newAhead()
 	}
 	if w, ok := b.(WatchBackend); ok {
 		t.watch = newWatcher(t, w)
@@ -126,7 +129,8 @@ func (t *Tree) Close() error {
 	if t.watch != nil {
 		t.watch.close()
 	}
-	if t.cache != nil {
+	if t.traits.Slow {
+		t.ahead.close()
 		t.cache.Close()
 	}
 	return t.backend.Close()

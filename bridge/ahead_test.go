@@ -1,0 +1,205 @@
+package bridge_test
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"sftpbridge/bridge"
+	"sftpbridge/bridge/memfs"
+)
+
+// counting is a slow backend that counts what callers, who mark their
+// contexts, wait for.
+type counting struct {
+	slow
+	opens, lists *atomic.Int64
+}
+
+type callerKey struct{}
+
+var callerCtx = context.WithValue(ctx, callerKey{}, true)
+
+func (c counting) Open(ctx context.Context, name string, flags bridge.OpenFlags, attr bridge.SetAttr) (bridge.File, error) {
+	if ctx.Value(callerKey{}) != nil {
+		c.opens.Add(1)
+	}
+	return c.slow.Open(ctx, name, flags, attr)
+}
+
+func (c counting) ReadDir(ctx context.Context, name string) iter.Seq2[bridge.DirEntry, error] {
+	if ctx.Value(callerKey{}) != nil {
+		c.lists.Add(1)
+	}
+	return c.slow.ReadDir(ctx, name)
+}
+
+// aheadTree has directories d00, d01, … with files f00, f01, … in each.
+func aheadTree(t *testing.T, dirs, files int) (counting, *bridge.Tree) {
+	t.Helper()
+	b := counting{slow{memfs.New()}, new(atomic.Int64), new(atomic.Int64)}
+	for d := range dirs {
+		dir := fmt.Sprintf("d%02d", d)
+		if err := b.Mkdir(ctx, dir, bridge.SetAttr{Valid: bridge.SetMode, Mode: 0o755}); err != nil {
+			t.Fatal(err)
+		}
+		for f := range files {
+			file, err := b.slow.Open(ctx, fmt.Sprintf("%s/f%02d", dir, f), syscall.O_CREAT|syscall.O_WRONLY, bridge.SetAttr{Valid: bridge.SetMode, Mode: 0o644})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := file.WriteAt(ctx, fmt.Appendf(nil, "content of %s/%d", dir, f), 0); err != nil {
+				t.Fatal(err)
+			}
+			file.Close(ctx)
+		}
+	}
+	tree, err := bridge.New(ctx, b, bridge.Options{AttrTimeout: 1 << 40})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tree.Close() })
+	return b, tree
+}
+
+func lookup(t *testing.T, tree *bridge.Tree, c bridge.Caller, dir *bridge.Node, name string) *bridge.Node {
+	t.Helper()
+	n, _, err := tree.Lookup(callerCtx, c, dir, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tree.Forget(n, 1) })
+	return n
+}
+
+func listFor(t *testing.T, tree *bridge.Tree, c bridge.Caller, dir *bridge.Node) (names []string) {
+	t.Helper()
+	d, err := tree.OpenDir(callerCtx, c, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for e, err := range d.Entries(callerCtx, 2) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, e.Name)
+	}
+	return names
+}
+
+// readFor reads a file as a caller who is counted.
+func readFor(t *testing.T, tree *bridge.Tree, c bridge.Caller, n *bridge.Node) string {
+	t.Helper()
+	h, err := tree.Open(callerCtx, c, n, syscall.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close(ctx)
+	return readHandle(t, h)
+}
+
+func TestFilesAreReadAhead(t *testing.T) {
+	b, tree := aheadTree(t, 1, 60)
+	c := superuser(tree)
+	dir := lookup(t, tree, c, tree.Root(), "d00")
+	for i, name := range listFor(t, tree, c, dir) {
+		var num int
+		fmt.Sscanf(name, "f%d", &num)
+		if got, want := readFor(t, tree, c, lookup(t, tree, c, dir, name)), fmt.Sprintf("content of d00/%d", num); got != want {
+			t.Fatalf("file %d: %q, want %q", i, got, want)
+		}
+	}
+	if n := b.opens.Load(); n > 10 {
+		t.Errorf("%d of 60 files were opened while a caller waited", n)
+	}
+}
+
+func TestScatteredFilesAreNotReadAhead(t *testing.T) {
+	b, tree := aheadTree(t, 1, 90)
+	c := superuser(tree)
+	dir := lookup(t, tree, c, tree.Root(), "d00")
+	listFor(t, tree, c, dir)
+	for i := range 9 {
+		readFor(t, tree, c, lookup(t, tree, c, dir, fmt.Sprintf("f%02d", (i*40)%90)))
+	}
+	if n := b.opens.Load(); n < 8 {
+		t.Errorf("only %d opens: files were read ahead", n)
+	}
+}
+
+func TestDirectoriesAreListedAhead(t *testing.T) {
+	b, tree := aheadTree(t, 40, 1)
+	c := superuser(tree)
+	for _, name := range listFor(t, tree, c, tree.Root()) {
+		if got := listFor(t, tree, c, lookup(t, tree, c, tree.Root(), name)); len(got) != 1 {
+			t.Fatalf("%s has %q", name, got)
+		}
+	}
+	if n := b.lists.Load(); n > 8 {
+		t.Errorf("%d of 41 directories were listed while a caller waited", n)
+	}
+}
+
+// TestReadAheadIsNotStale changes, renames and removes files that were read
+// ahead, before and after they are opened.
+func TestReadAheadIsNotStale(t *testing.T) {
+	_, tree := aheadTree(t, 1, 20)
+	c := superuser(tree)
+	dir := lookup(t, tree, c, tree.Root(), "d00")
+	names := listFor(t, tree, c, dir)
+	for _, name := range names[:4] {
+		readFor(t, tree, c, lookup(t, tree, c, dir, name))
+	}
+	changed := lookup(t, tree, c, dir, names[5])
+	h, err := tree.Open(ctx, c, changed, syscall.O_WRONLY|syscall.O_TRUNC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.WriteAt(ctx, []byte("new"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if got := readFor(t, tree, c, changed); got != "new" {
+		t.Errorf("changed file: %q", got)
+	}
+	h.Close(ctx)
+	if got := readFor(t, tree, c, changed); got != "new" {
+		t.Errorf("changed file, closed: %q", got)
+	}
+
+	removed := lookup(t, tree, c, dir, names[6])
+	h, err = tree.Open(ctx, c, removed, syscall.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close(ctx)
+	if err := tree.Unlink(ctx, c, dir, names[6]); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := h.Attr(ctx); err != nil || a.Nlink != 0 {
+		t.Errorf("removed file: nlink %d, %v", a.Nlink, err)
+	}
+	if got := readHandle(t, h); got == "" {
+		t.Error("removed file is empty")
+	}
+
+	replaced := lookup(t, tree, c, dir, names[7])
+	h2, err := tree.Open(ctx, c, replaced, syscall.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h2.Close(ctx)
+	want := readHandle(t, h2)
+	if err := tree.Rename(ctx, c, dir, names[5], dir, names[7], 0); err != nil {
+		t.Fatal(err)
+	}
+	if got := readHandle(t, h2); got != want {
+		t.Errorf("replaced file: %q, want %q", got, want)
+	}
+	if got := readFor(t, tree, c, lookup(t, tree, c, dir, names[7])); got != "new" {
+		t.Errorf("new file of the name: %q", got)
+	}
+}
