@@ -3,7 +3,7 @@
 
 set -a # what check runs in a process of its own needs functions and variables
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-export PATH="/usr/local/go/bin:$PATH:/usr/sbin:/sbin"
+export PATH="/usr/local/go/bin:$PATH:/usr/sbin:/sbin" HOME="${HOME:-/root}"
 bin=$root/bin/sftpbridge
 work=
 passed=0
@@ -43,7 +43,11 @@ packages() {
 
 # build makes the command, in bin.
 build() {
-	(cd "$root" && go build -o "$bin" ./cmd/sftpbridge)
+	(
+		cd "$root" || exit
+		git status >/dev/null 2>&1 || export GOFLAGS=-buildvcs=false
+		go build -o "$bin" ./cmd/sftpbridge
+	)
 }
 
 # begin makes the directory $work for what follows, and sees to its end.
