@@ -436,3 +436,55 @@ func TestSFTPServer(t *testing.T) {
 		t.Errorf("at the end: %v: %s", err, &stderr)
 	}
 }
+
+func TestNotifiesSystemd(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	t.Setenv("NOTIFY_SOCKET", socket)
+	key := newKey(t)
+	p := start(t, "serve", "mem:", "--listen=127.0.0.1:0", "--authorized-keys", key.public,
+		"--host-key", filepath.Join(t.TempDir(), "host"))
+	p.line("serving ")
+	hear := func(want string) {
+		t.Helper()
+		b := make([]byte, 256)
+		conn.SetReadDeadline(time.Now().Add(patience))
+		n, err := conn.Read(b)
+		if err != nil || string(b[:n]) != want {
+			t.Errorf("systemd hears %q, %v, want %q", b[:n], err, want)
+		}
+	}
+	hear("READY=1")
+	p.stop()
+	hear("STOPPING=1")
+}
+
+func TestDemo(t *testing.T) {
+	needFUSE(t)
+	dir := mountPoint(t)
+	p := start(t, "demo", dir)
+	p.line("mounted sftp://demo@")
+	p.line("serving sftp://demo@")
+	login := strings.Fields(p.line("  sftp "))
+	p.line("What you change")
+	if got := read(t, filepath.Join(dir, "latest")); !strings.HasPrefix(got, "do re mi") {
+		t.Errorf("the sample file says %q", got)
+	}
+	signer, err := loadKey(login[3])
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := keyPair{signer: signer}.dial(t, "127.0.0.1:"+login[1], "demo")
+	writeSFTP(t, c, "docs/new", "hello")
+	if got := read(t, filepath.Join(dir, "docs", "new")); got != "hello" {
+		t.Errorf("the mount reads %q", got)
+	}
+	p.stop()
+	if _, err := os.Stat(filepath.Dir(login[3])); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("files of the demo are left: %v", err)
+	}
+}
