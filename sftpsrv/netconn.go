@@ -1,7 +1,6 @@
 package sftpsrv
 
 import (
-	"bufio"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -9,7 +8,7 @@ import (
 )
 
 const (
-	connBuffer  = 256 << 10 // of reading, and of what waits to be written
+	connBuffer  = 256 << 10 // of reading much, and of what waits to be written
 	closeLinger = 2 * time.Second
 )
 
@@ -19,7 +18,7 @@ const (
 // packets become one write while the one before is under way.
 type bufConn struct {
 	net.Conn
-	r        *bufio.Reader
+	r        *readBuffer
 	in, out  atomic.Int64  // bytes
 	lastRead atomic.Int64  // when, in UnixNano
 	finished chan struct{} // closed when the writer has ended
@@ -35,7 +34,7 @@ type bufConn struct {
 
 func newBufConn(c net.Conn) *bufConn {
 	b := &bufConn{Conn: c, finished: make(chan struct{})}
-	b.r = bufio.NewReaderSize(countingReader{b}, connBuffer)
+	b.r = newReadBuffer(countingReader{b})
 	b.changed.L = &b.mu
 	b.lastRead.Store(time.Now().UnixNano())
 	go b.writer()
@@ -78,6 +77,7 @@ func (b *bufConn) Write(p []byte) (int, error) {
 func (b *bufConn) writer() {
 	defer close(b.finished)
 	var taken []byte
+	var last time.Time
 	for {
 		b.mu.Lock()
 		for len(b.pending) == 0 && !b.closed {
@@ -88,6 +88,11 @@ func (b *bufConn) writer() {
 			return
 		}
 		taken, b.pending = b.pending, taken[:0]
+		now := time.Now()
+		if now.Sub(last) > calm { // an idle connection needs no large buffers
+			b.pending = nil
+		}
+		last = now
 		b.changed.Broadcast()
 		b.mu.Unlock()
 

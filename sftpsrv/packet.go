@@ -12,11 +12,10 @@ import (
 
 // Sizes of the protocol, which are OpenSSH's.
 const (
-	maxPacket  = 256 << 10        // length field of a packet; a longer one ends the session
-	maxData    = maxPacket - 1024 // bytes of one READ or WRITE (limits@openssh.com)
-	maxReply   = 96 << 10         // a NAME reply is closed once it is longer; sshfs refuses 128 KiB
-	flushAt    = 128 << 10        // answers are written out once they come to this
-	readBuffer = 64 << 10         // of what comes in, to begin with
+	maxPacket = 256 << 10        // length field of a packet; a longer one ends the session
+	maxData   = maxPacket - 1024 // bytes of one READ or WRITE (limits@openssh.com)
+	maxReply  = 96 << 10         // a NAME reply is closed once it is longer; sshfs refuses 128 KiB
+	flushAt   = 128 << 10        // answers are written out once they come to this
 )
 
 var errPacketLength = errors.New("packet too long")
@@ -29,7 +28,7 @@ type packetReader struct {
 }
 
 func newPacketReader(r io.Reader) *packetReader {
-	return &packetReader{r: r, buf: make([]byte, readBuffer)}
+	return &packetReader{r: r, buf: make([]byte, smallBuffer)}
 }
 
 // next returns the body of the next packet, without its length. It is valid up
