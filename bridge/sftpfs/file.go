@@ -24,8 +24,9 @@ var unknownTime time.Time
 
 // A file is an open file: one handle or several, on as many sessions.
 type file struct {
-	f     *FS
-	flags bridge.OpenFlags
+	f      *FS
+	flags  bridge.OpenFlags
+	opened bridge.Attr // when it was opened; without a type if that is not known
 
 	// Guarded by f.names.mu.
 	name string
@@ -46,8 +47,9 @@ type file struct {
 }
 
 var (
-	_ bridge.File     = (*file)(nil)
-	_ bridge.CopyFile = (*file)(nil)
+	_ bridge.File       = (*file)(nil)
+	_ bridge.CopyFile   = (*file)(nil)
+	_ bridge.OpenedFile = (*file)(nil)
 )
 
 // newFile returns the file that OPEN gave the handle h for, with what is known
@@ -58,10 +60,15 @@ func newFile(o *opening, s *session, h string, a bridge.Attr) *file {
 		handles: []handle{{s, h}},
 		size:    a.Size, mtime: a.Mtime,
 		widenAt: widenFirst,
+		opened:  a,
 	}
 	o.f.names.add(fl)
 	return fl
 }
+
+// Opened implements bridge.OpenedFile: what the LSTAT told that was sent with
+// OPEN.
+func (fl *file) Opened() (bridge.Attr, bool) { return fl.opened, fl.opened.Mode != 0 }
 
 // dress gives a new file, which has the attributes now, what it lacks of attr:
 // what the umask of the upstream has cut of its mode, its owner, its times.
@@ -70,7 +77,14 @@ func (fl *file) dress(ctx context.Context, attr bridge.SetAttr, now bridge.Attr)
 	if set.Valid == 0 {
 		return nil
 	}
-	return fl.SetAttr(ctx, set)
+	if err := fl.SetAttr(ctx, set); err != nil {
+		return err
+	}
+	if now.Mode != 0 {
+		fl.opened = set.Apply(now, now.Mtime)
+		fl.opened.Ctime = now.Ctime
+	}
+	return nil
 }
 
 // lacking returns what of set what was just made, and has the attributes now,

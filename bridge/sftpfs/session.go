@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,6 +61,9 @@ func (i serverInfo) posix() bool { return i.has(extFSync, "1") && i.has(extLSetS
 // What one READ or WRITE may have for a server without limits@openssh.com:
 // what draft-02 says every server must take.
 const defaultChunk = 32 << 10
+
+// keepBuffer is how large a write buffer may be that is used again.
+const keepBuffer = 2 << 20
 
 // newSession starts SFTP on the channel ch, which it takes over, until ctx ends. If known is
 // given, another session has asked the server for its limits before. With an
@@ -139,11 +143,18 @@ func (s *session) begin(reqs ...request) ([]*call, error) {
 	if len(reqs) == 0 {
 		return nil, nil
 	}
+	size := 0
+	for _, r := range reqs {
+		if w, ok := r.packet.(*sshfx.WritePacket); ok {
+			size += w.MarshalSize()
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
 		return nil, &lostError{cause: s.err}
 	}
+	s.out = slices.Grow(s.out, size)
 	for i, r := range reqs {
 		c := &call{s: s, dst: r.dst, room: len(r.dst), weight: r.weight(), slow: r.slow, born: time.Now(), done: make(chan struct{})}
 		if err := s.queueLocked(c, r); err != nil {
@@ -214,7 +225,7 @@ func (s *session) write() {
 			s.failSoon(fmt.Errorf("write: %w", err))
 			return
 		}
-		if cap(buf) > 2*maxPacket {
+		if cap(buf) > keepBuffer {
 			buf = nil
 		}
 	}

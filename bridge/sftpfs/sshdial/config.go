@@ -66,6 +66,7 @@ type hop struct {
 	acceptNew      bool
 	hash           bool
 	timeout        time.Duration
+	proxyCommand   string // makes the connection in TCP's place, "" for none
 }
 
 func (h hop) addr() string { return net.JoinHostPort(h.host, h.port) }
@@ -134,14 +135,10 @@ func (c config) resolve(t Target, depth int) ([]hop, error) {
 	if err != nil {
 		return nil, err
 	}
-	if command, err := c.get(t.Host, "ProxyCommand"); err != nil {
-		return nil, err
-	} else if command != "" && command != "none" && jump == "" {
-		return nil, fmt.Errorf("ssh_config: %s has a ProxyCommand, which is not supported (ProxyJump is)", t.Host)
-	}
 	if jump == "" || strings.EqualFold(jump, "none") {
 		return []hop{h}, nil
 	}
+	h.proxyCommand = ""
 	var hops []hop
 	for i, j := range strings.Split(jump, ",") {
 		jt, err := ParseTarget(strings.TrimPrefix(strings.TrimSpace(j), "ssh://"))
@@ -153,6 +150,7 @@ func (c config) resolve(t Target, depth int) ([]hop, error) {
 			if err != nil {
 				return nil, err
 			}
+			jh.proxyCommand = ""
 			hops = append(hops, jh)
 			continue
 		}
@@ -199,6 +197,9 @@ func (c config) hop(t Target) (hop, error) {
 	if c.opt.KnownHosts != "" {
 		h.knownHosts = []string{c.opt.KnownHosts}
 	}
+	if command := get("ProxyCommand"); !strings.EqualFold(command, "none") {
+		h.proxyCommand = h.expandTokens(command)
+	}
 	files, err := c.identities(t.Host)
 	errs = append(errs, err)
 	h.identities = files
@@ -241,10 +242,13 @@ func (c config) agent(configured string) string {
 	return expandHome(configured)
 }
 
-// expand replaces the tokens of ssh_config(5) that file names may have.
-func (h hop) expand(file string) string {
-	return expandHome(strings.NewReplacer("%%", "%", "%d", homeDir(), "%h", h.host, "%n", h.alias,
-		"%p", h.port, "%r", h.user, "%u", localUser()).Replace(file))
+// expand is the name of a file that the configuration gives.
+func (h hop) expand(file string) string { return expandHome(h.expandTokens(file)) }
+
+// expandTokens replaces the tokens of ssh_config(5).
+func (h hop) expandTokens(s string) string {
+	return strings.NewReplacer("%%", "%", "%d", homeDir(), "%h", h.host, "%n", h.alias,
+		"%p", h.port, "%r", h.user, "%u", localUser()).Replace(s)
 }
 
 func expandHome(file string) string {

@@ -1,7 +1,8 @@
 // Package sshdial connects to an upstream by SSH, as ssh(1) would: it honours
 // ssh_config (Host, HostName, Port, User, IdentityFile, IdentitiesOnly,
 // IdentityAgent, UserKnownHostsFile, GlobalKnownHostsFile, HostKeyAlias,
-// HashKnownHosts, StrictHostKeyChecking, ProxyJump, ConnectTimeout), checks
+// HashKnownHosts, StrictHostKeyChecking, ProxyJump, ProxyCommand,
+// ConnectTimeout), checks
 // host keys against known_hosts, and logs in with the keys of the agent, key
 // files, or what the user is asked for. Only modern algorithms are offered.
 package sshdial
@@ -88,7 +89,7 @@ func (d *dialer) connect(ctx context.Context, t *transport, h hop) (*ssh.Client,
 	timeout := h.timeout
 	dctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	conn, err := t.dialTCP(dctx, h.addr())
+	conn, err := t.connect(dctx, h)
 	if err != nil {
 		return nil, fmt.Errorf("cannot connect to %s: %w", h, err)
 	}

@@ -178,6 +178,11 @@ Host twice
 	HostName 127.0.0.1
 	ProxyJump gate,%[1]s@127.0.0.1:%[2]d
 
+Host proxied
+	ProxyCommand ssh -F none -i %[3]s -o UserKnownHostsFile=%[4]s -p %%p -W 127.0.0.1:%%p %%r@127.0.0.1
+	IdentityFile %[3]s
+	HostName 127.0.0.1
+
 Host circle
 	ProxyJump circle
 
@@ -202,7 +207,7 @@ Host *
 		t.Fatal(err)
 	}
 	opt := Options{ConfigFile: file}
-	for _, target := range []string{"gate", "quoted", "inner", "twice"} {
+	for _, target := range []string{"gate", "quoted", "inner", "twice", "proxied"} {
 		if err := try(t, target, opt); err != nil {
 			t.Errorf("%s: %v", target, err)
 		}

@@ -18,18 +18,25 @@ import (
 // A transport is a chain of SSH connections, each but the first through the
 // one before.
 type transport struct {
-	base    net.Conn // the TCP connection below all
+	base    net.Conn // the connection below all
 	clients []*ssh.Client
 	wg      sync.WaitGroup
 }
 
-// dialTCP connects to addr, through the last client if there is one.
-func (t *transport) dialTCP(ctx context.Context, addr string) (net.Conn, error) {
+// connect connects to h: through the last client if there is one, else by its
+// ProxyCommand, else by TCP.
+func (t *transport) connect(ctx context.Context, h hop) (net.Conn, error) {
 	if n := len(t.clients); n > 0 {
-		return t.clients[n-1].DialContext(ctx, "tcp", addr)
+		return t.clients[n-1].DialContext(ctx, "tcp", h.addr())
 	}
-	dialer := net.Dialer{KeepAlive: 15 * time.Second}
-	conn, err := dialer.DialContext(ctx, "tcp", addr)
+	var conn net.Conn
+	var err error
+	if h.proxyCommand != "" {
+		conn, err = runProxy(h.proxyCommand)
+	} else {
+		dialer := net.Dialer{KeepAlive: 15 * time.Second}
+		conn, err = dialer.DialContext(ctx, "tcp", h.addr())
+	}
 	if err != nil {
 		return nil, err
 	}
