@@ -16,7 +16,8 @@ type DirHandle struct {
 	caller Caller
 
 	mu      sync.Mutex // held while the backend lists: one listing at a time
-	entries []DirEntry // guarded by mu; those that were listed, "." and ".." first
+	entries []DirEntry // guarded by mu; those that were listed, "." and ".." first, but for the
+	dropped uint64     // first of them, which nobody asks for again. guarded by mu
 	next    func() (DirEntry, error, bool)
 	stop    func()
 	cancel  context.CancelFunc
@@ -71,17 +72,38 @@ func (d *DirHandle) Entries(ctx context.Context, off uint64) iter.Seq2[DirEntry,
 			yield(DirEntry{}, d.tree.fail("readdir", d.node, "", err))
 			return
 		}
-		for i := off; ; i++ {
+		for i := max(off, d.dropped); ; i++ {
 			more, err := d.fill(ctx, i)
 			if err != nil {
 				yield(DirEntry{}, d.tree.fail("readdir", d.node, "", err))
 				return
 			}
-			if !more || !yield(d.entries[i], nil) {
+			if !more || !yield(d.entries[i-d.dropped], nil) {
 				return
 			}
 		}
 	}
+}
+
+// Passed says that the entries before the place off are not asked for again,
+// so that a listing without end needs no memory without end.
+func (d *DirHandle) Passed(off uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case off < d.dropped || off-d.dropped > uint64(len(d.entries)):
+		return
+	case !d.done && d.tree.traits.Slow && off <= maxListing: // keep may want them
+		return
+	}
+	if left := d.entries[off-d.dropped:]; len(left) == 0 && d.done {
+		d.entries = nil
+	} else {
+		n := copy(d.entries, left)
+		clear(d.entries[n:])
+		d.entries = d.entries[:n]
+	}
+	d.dropped = off
 }
 
 // start begins the listing if it has not begun. mu is held.
@@ -105,7 +127,7 @@ func (d *DirHandle) start(ctx context.Context) error {
 		t.watch.begin(d.node, path)
 	}
 	self, up := d.dots(ctx)
-	d.entries = append(make([]DirEntry, 0, 64), self, up)
+	d.entries, d.dropped = append(make([]DirEntry, 0, 64), self, up), 0
 	d.started = true
 	d.stamp, d.until = t.now()
 	t.mu.Lock()
@@ -165,7 +187,7 @@ func (d *DirHandle) add(e DirEntry) {
 
 // fill lists until there is an entry at i, and reports whether there is one.
 func (d *DirHandle) fill(ctx context.Context, i uint64) (bool, error) {
-	for uint64(len(d.entries)) <= i && !d.done {
+	for d.dropped+uint64(len(d.entries)) <= i && !d.done {
 		e, err, ok := d.next()
 		switch {
 		case !ok:
@@ -179,7 +201,7 @@ func (d *DirHandle) fill(ctx context.Context, i uint64) (bool, error) {
 			d.add(e)
 		}
 	}
-	return uint64(len(d.entries)) > i, nil
+	return d.dropped+uint64(len(d.entries)) > i, nil
 }
 
 // end ends the backend's listing. mu is held.
@@ -196,7 +218,7 @@ func (d *DirHandle) end() {
 // changed the directory meanwhile.
 func (d *DirHandle) keep() {
 	t := d.tree
-	if !t.traits.Slow || len(d.entries) > maxListing || len(d.caller.Rules) > 0 || t.opt.AttrTimeout == 0 {
+	if !t.traits.Slow || d.dropped > 0 || len(d.entries) > maxListing || len(d.caller.Rules) > 0 || t.opt.AttrTimeout == 0 {
 		return
 	}
 	t.mu.Lock()
@@ -240,7 +262,7 @@ func (d *DirHandle) Rewind() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.end()
-	d.entries, d.started, d.done = nil, false, false
+	d.entries, d.dropped, d.started, d.done = nil, 0, false, false
 }
 
 // Close ends the listing.

@@ -115,6 +115,7 @@ func (d *viewDir) Entries(ctx context.Context) iter.Seq2[DirEntry, error] {
 		for off := uint64(0); ; {
 			batch, err := d.batch(ctx, off)
 			off += uint64(len(batch))
+			d.d.Passed(off)
 			for _, e := range batch {
 				if e, ok, err := d.complete(ctx, e); ok || err != nil {
 					if !yield(e, err) || err != nil {
