@@ -13,6 +13,10 @@ const (
 	PathMax = 4095
 )
 
+// DepthMax limits the names that a Backend gets, which lead from its root: they
+// may well be longer than a path, as programs go deeper step by step.
+const DepthMax = 64 << 10
+
 // Traits say what a backend is like, so that the tree can choose how to treat
 // it. They do not change while the backend is open.
 type Traits struct {
@@ -31,11 +35,12 @@ type Traits struct {
 
 // A Backend stores files under slash-separated names relative to its root, in
 // the form that io/fs.ValidPath accepts, but of any bytes other than NUL; "."
-// is the root. Other names are an error. It checks no
-// permission, follows no symbolic link (neither in the middle of a name, which
-// is ENOTDIR, nor at its end) and caches nothing. Methods may be called
-// concurrently. Errors wrap a syscall.Errno. A backend that cannot be written
-// to answers EROFS.
+// is the root. Other names are an error, and so are those longer than DepthMax,
+// or than what the backend can name (ENAMETOOLONG). It checks no permission,
+// follows no symbolic link (neither in the middle of a name, which is ENOTDIR,
+// nor at its end) and caches nothing. Methods may be called concurrently.
+// Errors wrap a syscall.Errno. A backend that cannot be written to answers
+// EROFS.
 //
 // What only some backends can do is in the one-method interfaces below, each
 // with what the tree does for a backend that lacks it.

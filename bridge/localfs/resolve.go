@@ -21,6 +21,32 @@ const maxAgain = 128
 // open opens the name, which was checked, beneath the root. It returns the
 // errno as openat2(2) gives it: a symbolic link anywhere is ELOOP.
 func (fs *FS) open(name string, flags uint64, mode uint32) (int, error) {
+	root := int(fs.root.Load())
+	if len(name) > bridge.PathMax {
+		return openDeep(root, name, flags, mode)
+	}
+	return openBeneath(root, name, flags, mode)
+}
+
+// openDeep opens a name that is longer than a path can be, step by step.
+func openDeep(dir int, name string, flags uint64, mode uint32) (int, error) {
+	last := strings.LastIndexByte(name[:bridge.PathMax+1], '/')
+	if last < 0 {
+		return -1, syscall.ENAMETOOLONG
+	}
+	next, err := openBeneath(dir, name[:last], unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(next)
+	if name = name[last+1:]; len(name) > bridge.PathMax {
+		return openDeep(next, name, flags, mode)
+	}
+	return openBeneath(next, name, flags, mode)
+}
+
+// openBeneath opens a name beneath the directory dir.
+func openBeneath(dir int, name string, flags uint64, mode uint32) (int, error) {
 	how := unix.OpenHow{
 		Flags:   flags | unix.O_CLOEXEC | unix.O_NOFOLLOW,
 		Mode:    uint64(mode),
@@ -29,9 +55,8 @@ func (fs *FS) open(name string, flags uint64, mode uint32) (int, error) {
 	if flags&unix.O_PATH == 0 {
 		how.Flags |= unix.O_LARGEFILE
 	}
-	root := int(fs.root.Load())
 	for again := 0; ; again++ {
-		fd, err := unix.Openat2(root, name, &how)
+		fd, err := unix.Openat2(dir, name, &how)
 		switch {
 		case err == nil:
 			return fd, nil
@@ -166,7 +191,7 @@ func checkName(name string) error {
 	switch {
 	case name == ".":
 		return nil
-	case len(name) > bridge.PathMax:
+	case len(name) > bridge.DepthMax:
 		return syscall.ENAMETOOLONG
 	case strings.IndexByte(name, 0) >= 0:
 		return syscall.EINVAL

@@ -27,7 +27,7 @@ func (fs *FS) walkLocked(name string) (*inode, error) {
 // parentLocked returns the directory that name is in, and its last element.
 // FS.mu is held.
 func (fs *FS) parentLocked(name string) (*inode, string, error) {
-	if len(name) > bridge.PathMax {
+	if len(name) > bridge.DepthMax {
 		return nil, "", syscall.ENAMETOOLONG
 	}
 	dir := fs.root

@@ -1,7 +1,9 @@
 package memfs_test
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -87,5 +89,18 @@ func TestNothingIsLost(t *testing.T) {
 	after.Files -= 20 // those that create keeps open
 	if after.BlocksFree != before.BlocksFree || after.Files != before.Files {
 		t.Errorf("StatFS was %+v and is %+v", before, after)
+	}
+}
+
+// Names may be longer than a path, but not without end.
+func TestDeep(t *testing.T) {
+	fs := memfs.New()
+	name := strings.Repeat("d", 250)
+	for len(name) <= bridge.DepthMax {
+		mkdir(t, fs, name)
+		name += "/" + strings.Repeat("d", 250)
+	}
+	if err := fs.Mkdir(ctx, name, bridge.SetAttr{}); !errors.Is(err, syscall.ENAMETOOLONG) {
+		t.Errorf("Mkdir of a name of %d bytes: %v", len(name), err)
 	}
 }
