@@ -241,11 +241,19 @@ func (c *compiler) server(path string, s sftpConfig, users *userList, doors map[
 	p.loginGrace = c.duration(path+".login_grace", s.LoginGrace)
 	p.idleTimeout = c.duration(path+".idle_timeout", s.IdleTimeout)
 	p.keepalive = c.duration(path+".keepalive", s.Keepalive)
-	if s.MaxAuthTries < 0 {
-		c.errorf(path+".max_auth_tries", "negative")
-	}
-	if s.MaxSessions < 0 {
-		c.errorf(path+".max_sessions", "negative")
+	for _, limit := range []struct {
+		key string
+		n   int
+	}{
+		{"max_auth_tries", s.MaxAuthTries},
+		{"max_sessions", s.MaxSessions},
+		{"max_connections", s.MaxConns},
+		{"max_connections_per_address", s.PerAddress},
+		{"max_startups", s.MaxStartups},
+	} {
+		if limit.n < 0 {
+			c.errorf(path+"."+limit.key, "negative")
+		}
 	}
 	if err == nil && !p.users.anyLogin() && len(s.UserCAKeys) == 0 {
 		c.errorf(path, "nobody can log in: no user has keys or a password, and there are no user_ca_keys")

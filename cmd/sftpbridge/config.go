@@ -85,6 +85,10 @@ type sftpConfig struct {
 	Keepalive    string   `yaml:"keepalive"`
 	MaxAuthTries int      `yaml:"max_auth_tries"`
 	MaxSessions  int      `yaml:"max_sessions"`
+	MaxConns     int      `yaml:"max_connections"`
+	PerAddress   int      `yaml:"max_connections_per_address"`
+	MaxStartups  int      `yaml:"max_startups"`
+	Penalties    *bool    `yaml:"penalties"` // nil is true
 }
 
 // An octal is a number in octal digits as it was written, in quotes or not:

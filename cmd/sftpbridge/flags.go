@@ -40,7 +40,7 @@ func (f *treeFlags) addUpstream(fs *pflag.FlagSet) {
 	fs.StringVarP(&up.SSHConfig, "ssh-config", "F", "", "ssh_config `FILE` (default as ssh; none for no file)")
 	fs.BoolVar(&up.AcceptNewHostKeys, "accept-new-host-keys", false, "trust servers not seen before, and remember their keys")
 	fs.StringVar(&f.idmap, "idmap", "user", "`MAP` of ids: user makes the account on the server the user's, UID:GID too, none keeps ids as they are")
-	fs.IntVar(&up.Connections, "connections", 0, "how many connections to the server to use (`N`)")
+	fs.IntVar(&up.Connections, "connections", 0, "use up to `N` connections to the server (default 2)")
 	fs.StringVar(&up.Timeout, "timeout", "", "`DURATION` after which a request to the server has failed (default 30s)")
 	fs.StringVar(&f.tree.AttrTimeout, "attr-timeout", "", "`DURATION` for which attributes and listings of a server are believed (default 1s)")
 	fs.StringVar(&f.tree.CacheSize, "cache-size", "", "memory for content of slow backends, in `BYTES` (K, M, G)")
@@ -132,7 +132,8 @@ func (f *sftpFlags) add(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.authorizedKeys, "authorized-keys", nil, "`FILE` of the keys to log in with (may be repeated; default ~/.ssh/authorized_keys)")
 	fs.StringArrayVar(&f.UserCAKeys, "user-ca-key", nil, "`FILE` of keys whose user certificates are taken (may be repeated)")
 	fs.StringVar(&f.IdleTimeout, "idle-timeout", "", "`DURATION` after which a silent session is ended")
-	fs.IntVar(&f.MaxSessions, "max-sessions", 0, "at most `N` sessions at once")
+	fs.IntVar(&f.MaxSessions, "max-sessions", 0, "at most `N` sessions on one connection (default 10)")
+	fs.IntVar(&f.MaxConns, "max-connections", 0, "at most `N` connections at once (default 1000)")
 }
 
 // keyFiles returns the files of authorized keys: those that were named, or

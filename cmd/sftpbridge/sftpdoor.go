@@ -17,14 +17,20 @@ func (g *gateway) serve(ctx context.Context, p treePlan, sp serverPlan, tree *br
 		return err
 	}
 	cfg := sftpsrv.Config{
-		HostKeys:     keys,
-		LoginGrace:   sp.loginGrace,
-		IdleTimeout:  sp.idleTimeout,
-		KeepAlive:    sp.keepalive,
-		MaxAuthTries: sp.MaxAuthTries,
-		MaxSessions:  sp.MaxSessions,
-		NewSession:   newSession(tree, sp.users, log),
-		Logger:       log,
+		HostKeys:       keys,
+		LoginGrace:     sp.loginGrace,
+		IdleTimeout:    sp.idleTimeout,
+		KeepAlive:      sp.keepalive,
+		MaxAuthTries:   sp.MaxAuthTries,
+		MaxSessions:    sp.MaxSessions,
+		MaxConnections: sp.MaxConns,
+		MaxPerAddress:  sp.PerAddress,
+		MaxStartups:    sp.MaxStartups,
+		NewSession:     newSession(tree, sp.users, log),
+		Logger:         log,
+	}
+	if sp.Penalties != nil && !*sp.Penalties {
+		cfg.LoginPenalty = -1
 	}
 	if err := sp.authenticate(&cfg); err != nil {
 		return err
