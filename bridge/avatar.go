@@ -26,10 +26,14 @@ type Avatar struct {
 	Umask    uint32 // taken from the mode of what is made through SFTP
 	ReadOnly bool   // changes are EROFS
 	Rules    Rules  // what else is allowed and denied; see Rules
+
+	// ProcessGroups says that what the user's processes do at a mount is done
+	// with the supplementary groups that they run with, not those of Cred.
+	ProcessGroups bool
 }
 
 // A Realm knows the users: it hands out an avatar for who has logged in, or
-// who makes a system call on the mount. The groups of an avatar come from it.
+// who makes a system call on the mount.
 type Realm interface {
 	// AvatarByName returns the avatar of a user who has been authenticated.
 	// An error that wraps ENOENT says that there is none.

@@ -29,10 +29,11 @@ type callers struct {
 	uncached atomic.Bool
 
 	mu    sync.Mutex
-	known map[owner]knownAvatar // guarded by mu
+	known map[sender]knownAvatar // guarded by mu
 }
 
-type owner struct{ uid, gid uint32 }
+// A sender is who sent a request. The thread is 0 where it does not matter.
+type sender struct{ uid, gid, pid uint32 }
 
 type knownAvatar struct {
 	avatar  *bridge.Avatar
@@ -45,31 +46,46 @@ func (c *callers) caller(h *fuse.InHeader) (bridge.Caller, fuse.Status) {
 	if c.avatar != nil {
 		return bridge.Caller{Avatar: c.avatar, Door: c.door}, fuse.OK
 	}
-	key := owner{h.Uid, h.Gid}
-	now := time.Now()
-	c.mu.Lock()
-	k, ok := c.known[key]
-	c.mu.Unlock()
-	if !ok || now.After(k.expires) {
-		k = c.ask(key)
-		k.expires = now.Add(avatarTTL)
-		c.mu.Lock()
-		if c.known == nil || len(c.known) >= maxAvatars {
-			c.known = make(map[owner]knownAvatar)
-		}
-		c.known[key] = k
-		c.mu.Unlock()
-	}
+	from := sender{h.Uid, h.Gid, 0}
+	k := c.recall(from, c.ask)
 	if k.err != nil {
 		return bridge.Caller{}, status(k.err)
+	}
+	if k.avatar.ProcessGroups && !k.avatar.Cred.IsRoot() && h.Pid != 0 {
+		from.pid = h.Pid
+		k = c.recall(from, func(from sender) knownAvatar {
+			return knownAvatar{avatar: inProcess(k.avatar, from)}
+		})
 	}
 	return bridge.Caller{Avatar: k.avatar, Door: c.door}, fuse.OK
 }
 
+// recall returns what ask has said of a sender not long ago, or says now. That
+// a thread may have got other groups since, or be another one, is for the kernel
+// to see, which checks permissions too.
+func (c *callers) recall(from sender, ask func(sender) knownAvatar) knownAvatar {
+	now := time.Now()
+	c.mu.Lock()
+	k, ok := c.known[from]
+	c.mu.Unlock()
+	if ok && now.Before(k.expires) {
+		return k
+	}
+	k = ask(from)
+	k.expires = now.Add(avatarTTL)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known == nil || len(c.known) >= maxAvatars {
+		c.known = make(map[sender]knownAvatar)
+	}
+	c.known[from] = k
+	return k
+}
+
 // ask asks the realm. An avatar that is confined to a part of what is mounted
 // may not use the mount at all: the kernel would not keep it in there.
-func (c *callers) ask(key owner) knownAvatar {
-	a, err := c.realm.AvatarByUID(key.uid, key.gid)
+func (c *callers) ask(from sender) knownAvatar {
+	a, err := c.realm.AvatarByUID(from.uid, from.gid)
 	if err == nil && a == nil {
 		err = syscall.EACCES
 	}

@@ -72,6 +72,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// ownGroups is the first user whose processes have their own groups.
+const ownGroups = 2000
+
 // realm is a bridge.Realm of users by number.
 type realm []bridge.Cred
 
@@ -81,7 +84,7 @@ func (r realm) AvatarByUID(uid, gid uint32) (*bridge.Avatar, error) {
 	for _, c := range r {
 		if c.UID == uid {
 			c.GID = gid
-			return &bridge.Avatar{Name: "user" + strconv.Itoa(int(uid)), Cred: c}, nil
+			return &bridge.Avatar{Name: "user" + strconv.Itoa(int(uid)), Cred: c, ProcessGroups: uid >= ownGroups}, nil
 		}
 	}
 	return nil, syscall.EACCES
@@ -373,12 +376,17 @@ func (s *server) kill() {
 // as runs a helper (see child) as another user, and returns its answer.
 func as(t *testing.T, uid uint32, args ...string) string {
 	t.Helper()
+	return asCred(t, bridge.Cred{UID: uid, GID: uid}, args...)
+}
+
+func asCred(t *testing.T, cred bridge.Cred, args ...string) string {
+	t.Helper()
 	bin, err := readableSelf()
 	must(t, err)
 	cmd := exec.Command(bin, args...)
 	cmd.Env = append(childEnviron(), childEnv+"=1")
 	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: cred.UID, Gid: cred.GID, Groups: cred.Groups}}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("helper %q: %v\n%s", args, err, out)

@@ -109,6 +109,32 @@ func TestAllUsers(t *testing.T) {
 	}
 }
 
+// The groups of a user are those of the realm, or those of the process.
+func TestGroups(t *testing.T) {
+	s := start(t, config{Dir: publicDir(t), Users: []bridge.Cred{{}, {UID: 1000, Groups: []uint32{70}}, {UID: 2000, Groups: []uint32{70}}}})
+	must(t, os.Mkdir(s.path("d"), 0o770))
+	must(t, os.Chmod(s.path("d"), 0o770))
+	denied := syscall.EACCES.Error()
+	for _, c := range []struct {
+		uid, gid, group uint32
+		want            string
+	}{
+		{1000, 70, 70, "OK"},
+		{1000, 70, 80, denied}, // by the kernel
+		{1000, 80, 80, denied}, // by the realm
+		{2000, 70, 70, "OK"},
+		{2000, 80, 80, "OK"},
+		{2000, 80, 70, denied},
+	} {
+		must(t, os.Chown(s.path("d"), 0, int(c.gid)))
+		cred := bridge.Cred{UID: c.uid, GID: c.uid, Groups: []uint32{5, c.group}}
+		if got := asCred(t, cred, "mkdir", s.path("d/new")); got != c.want {
+			t.Errorf("user %d in group %d uses a directory of %d: %s, want %s", c.uid, c.group, c.gid, got, c.want)
+		}
+		os.Remove(s.path("d/new"))
+	}
+}
+
 func TestOwnerChangedElsewhere(t *testing.T) {
 	s := start(t, config{Dir: publicDir(t), Users: users(1000)})
 	s.do("write", "/f", "x")

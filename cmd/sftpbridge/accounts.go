@@ -57,9 +57,9 @@ func (a *accounts) byName(name string) (*bridge.Avatar, error) {
 	return &avatar, nil
 }
 
-// byUID returns the avatar of a process with these ids, which has the groups
-// that the user database gives to the uid. A uid that has no account has no
-// groups.
+// byUID returns the avatar of a process with these ids. It has the groups that
+// the user database gives to the uid, none without an account, and at a mount
+// those of the process.
 func (a *accounts) byUID(uid, gid uint32) *bridge.Avatar {
 	key := ids{uid, gid}
 	a.mu.Lock()
@@ -83,6 +83,8 @@ func lookUpAccount(uid, gid uint32) *bridge.Avatar {
 		Name:  strconv.FormatUint(uint64(uid), 10),
 		Cred:  bridge.Cred{UID: uid, GID: gid},
 		Umask: 0o022,
+
+		ProcessGroups: true,
 	}
 	u, err := user.LookupId(avatar.Name)
 	if err != nil {
