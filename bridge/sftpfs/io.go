@@ -251,7 +251,9 @@ func (fl *file) writeOn(ctx context.Context, hs []handle, p []byte, off int64) (
 		}
 		return len(q.p), nil
 	})
-	fl.written(off + int64(n))
+	if n > 0 {
+		fl.written(off + int64(n))
+	}
 	fl.moves(n)
 	return n, err
 }

@@ -359,3 +359,32 @@ func TestLostData(t *testing.T) {
 		t.Errorf("Close = %v, want EIO", err)
 	}
 }
+
+// TestFailedWriteBeyondEnd has a write fail that would have made the file
+// longer: the file is still the same one.
+func TestFailedWriteBeyondEnd(t *testing.T) {
+	dir := t.TempDir()
+	ctx := context.Background()
+	var line faulty.Line
+	b := open(t, over(&line, sftpfs.Command(sshdtest.SFTPServer(t))), sftpfs.Options{Root: dir, Timeout: time.Second})
+	defer b.Close()
+	f, err := b.Open(ctx, "f", syscall.O_RDWR|syscall.O_CREAT, bridge.SetAttr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close(ctx)
+	if _, err := f.WriteAt(ctx, []byte("one "), 0); err != nil {
+		t.Fatal(err)
+	}
+	resume := line.Stall()
+	if _, err := f.WriteAt(ctx, []byte("beyond"), 1<<20); err == nil {
+		t.Error("a write to a server that does not answer succeeds")
+	}
+	line.Cut()
+	resume()
+	eventually(t, func() error { _, err := b.Lstat(ctx, "f"); return err })
+	if _, err := f.WriteAt(ctx, []byte("two"), 4); err != nil {
+		t.Errorf("WriteAt afterwards: %v", err)
+	}
+	wantRead(t, f, 0, "one two")
+}

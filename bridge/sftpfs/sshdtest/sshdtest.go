@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -84,8 +85,10 @@ func Start(t testing.TB, config ...string) *Server {
 		"PermitRootLogin prohibit-password",
 		"MaxStartups 100",
 		"PerSourcePenalties no", // since OpenSSH 9.8; told to be ignored before
-		"LogLevel VERBOSE",
-		"Subsystem sftp "+sftpServer())
+		"LogLevel VERBOSE")
+	if !slices.ContainsFunc(config, func(line string) bool { return strings.HasPrefix(line, "Subsystem sftp ") }) {
+		lines = append(lines, "Subsystem sftp internal-sftp") // without the user's shell and its start-up files
+	}
 	s.writeConfig(sshd, lines)
 	s.Run()
 	t.Cleanup(func() {
@@ -277,23 +280,16 @@ func unknownLine(out []byte) int {
 	return n - 1
 }
 
-func sftpServer() string {
+// SFTPServer returns OpenSSH's sftp-server program, or skips the test.
+func SFTPServer(t testing.TB) string {
+	t.Helper()
 	for _, p := range []string{"/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server"} {
 		if exists(p) {
 			return p
 		}
 	}
-	return "internal-sftp"
-}
-
-// SFTPServer returns OpenSSH's sftp-server program, or skips the test.
-func SFTPServer(t testing.TB) string {
-	t.Helper()
-	p := sftpServer()
-	if !exists(p) {
-		t.Skip("no sftp-server (package openssh-sftp-server)")
-	}
-	return p
+	t.Skip("no sftp-server (package openssh-sftp-server)")
+	return ""
 }
 
 func exists(path string) bool {
