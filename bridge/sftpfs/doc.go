@@ -13,12 +13,13 @@
 //
 // Requests that do not need each other's answers go out in one write. Reads
 // and writes are cut into what the server takes at once and sent in parallel;
-// when a session has as much in flight as its channel's window holds, further
-// sessions are made, on further connections too, and files are opened on them
-// as well. A listing has several READDIR in flight. The mode of a new file,
-// which the upstream's umask has cut, is mended without waiting: whoever asks
-// for the name next waits instead. The close of a file that was not written to
-// is not waited for.
+// when a session has as much in flight as half of its channel's window holds,
+// further sessions are made, on further connections too, and files are opened
+// on them as well. A listing has several READDIR in flight. What is made is
+// looked at in the same write, so that a second request is only sent when the
+// upstream's umask has cut something of its mode, or its owner is another. The
+// close of a file that was not written to is not waited for. A session that
+// owes an answer for long gets no new requests while there is another.
 //
 // # Symbolic links
 //
@@ -42,8 +43,10 @@
 // A File whose sessions are gone is opened again by its present name, which
 // follows renames made through the FS, and must still look the same: version 3
 // has no inode numbers, so that is its type, and its mtime or a size that is
-// not smaller than before. A file whose name is gone, or which its mode
-// forbids to open again, is ESTALE then.
+// not smaller than before. A file whose name is gone, though it may have
+// another (a hard link), or which its mode forbids to open again, is ESTALE
+// then. What was written and acknowledged and is not there any more, because
+// the upstream's machine went down, is EIO at Close as far as the size shows it.
 //
 // # What version 3 cannot say
 //

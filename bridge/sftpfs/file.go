@@ -135,10 +135,21 @@ func (fl *file) resized(size int64) {
 	fl.size, fl.mtime = size, unknownTime
 }
 
+// mayShrink notes that the size is being set: the file may have it from now
+// on, whatever is heard of that.
+func (fl *file) mayShrink(size int64) {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	fl.size, fl.mtime = min(fl.size, size), unknownTime
+}
+
 // SetAttr changes attributes of the open file.
 func (fl *file) SetAttr(ctx context.Context, set bridge.SetAttr) error {
 	if err := checkSet(set); err != nil {
 		return err
+	}
+	if set.Has(bridge.SetSize) {
+		fl.mayShrink(set.Size)
 	}
 	err := fl.do(ctx, func(ctx context.Context, h handle) error {
 		var now bridge.Attr

@@ -83,6 +83,13 @@ func (n *names) renamed(from, to string) {
 	}
 }
 
+// mayShrink tells the files that are open as name of a size that is being set.
+func (n *names) mayShrink(name string, size int64) {
+	for _, fl := range n.files(name) {
+		fl.mayShrink(size)
+	}
+}
+
 // resized tells the files that are open as name of a size set by name.
 func (n *names) resized(name string, size int64) {
 	for _, fl := range n.files(name) {

@@ -388,3 +388,33 @@ func TestFailedWriteBeyondEnd(t *testing.T) {
 	}
 	wantRead(t, f, 0, "one two")
 }
+
+// TestFailedTruncate has the answers to truncations come too late, through the
+// file and by name: the file is still the same one.
+func TestFailedTruncate(t *testing.T) {
+	dir := t.TempDir()
+	ctx := context.Background()
+	var line faulty.Line
+	b := open(t, over(&line, sftpfs.Command(sshdtest.SFTPServer(t))), sftpfs.Options{Root: dir, Timeout: time.Second})
+	defer b.Close()
+	f, err := b.Open(ctx, "f", syscall.O_RDWR|syscall.O_CREAT, bridge.SetAttr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close(ctx)
+	for name, truncate := range map[string]func(bridge.SetAttr) error{
+		"file": func(set bridge.SetAttr) error { return f.SetAttr(ctx, set) },
+		"name": func(set bridge.SetAttr) error { return b.SetAttr(ctx, "f", set) },
+	} {
+		if _, err := f.WriteAt(ctx, []byte("one two"), 0); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		line.Delay(700 * time.Millisecond)
+		if err := truncate(bridge.SetAttr{Valid: bridge.SetSize, Size: 3}); err == nil {
+			t.Errorf("%s: an answer that came too late", name)
+		}
+		line.Delay(0)
+		eventually(t, func() error { _, err := b.Lstat(ctx, "f"); return err })
+		wantRead(t, f, 0, "one")
+	}
+}

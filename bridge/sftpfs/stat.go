@@ -66,6 +66,9 @@ func (f *FS) SetAttr(ctx context.Context, name string, set bridge.SetAttr) error
 	if err := checkSet(set); err != nil {
 		return err
 	}
+	if set.Has(bridge.SetSize) {
+		f.names.mayShrink(name, set.Size)
+	}
 	err = f.do(ctx, func(ctx context.Context, s *session) error {
 		if err := f.guard(ctx, s, name); err != nil {
 			return err
