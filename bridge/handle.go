@@ -109,6 +109,7 @@ func (h *Handle) writeBehind(ctx context.Context, p []byte, off int64) (int, err
 	written, err := h.content.WriteAt(ctx, h.file, p, off)
 	if written > 0 {
 		t.mu.Lock()
+		n.modified = true // another handle's flush may have ended before this write began
 		t.clock++
 		n.gen = t.clock
 		n.attr.Size = max(n.attr.Size, off+int64(written))

@@ -279,12 +279,15 @@ func (t *Tree) flush(ctx context.Context, n *Node) error {
 	if content == nil || !modified {
 		return nil
 	}
-	err := content.Flush(ctx)
+	err := content.Settle(ctx)
 	if err != nil && ctx.Err() != nil {
 		return err
 	}
 	t.mu.Lock()
 	defer t.unlock()
+	if failed := content.Failed(); failed != nil {
+		err = failed // nobody else's flush ends between this and the telling
+	}
 	if !content.Dirty() {
 		n.modified = false
 	}

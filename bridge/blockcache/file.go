@@ -30,7 +30,7 @@ type File struct {
 	lastSize int           // the size of the extent made last
 	epoch    uint64        // counts calls of Flush
 	flushers int           // calls of Flush that wait
-	err      error         // the first error of a write that no Flush has reported
+	err      error         // the first error of a write that Failed has not returned
 	wake     chan struct{} // closed when an extent is gone; nil if nobody waits
 	// guarded by mu
 }

@@ -70,10 +70,26 @@ func (f *File) spareLocked(ctx context.Context, off int64, n int) (*buffer, erro
 	return f.cache.written(ctx, want, least)
 }
 
-// Flush waits until everything that was written before has reached its source.
-// It returns the first error of a write that no Flush has returned yet. What
-// could not be sent is forgotten.
+// Flush is Settle and then Failed.
 func (f *File) Flush(ctx context.Context) error {
+	if err := f.Settle(ctx); err != nil {
+		return err
+	}
+	return f.Failed()
+}
+
+// Failed returns the first error of a write that it has not returned yet.
+func (f *File) Failed() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	err := f.err
+	f.err = nil
+	return err
+}
+
+// Settle waits until everything that was written before has reached its
+// source, or could not be sent, whereupon it is forgotten.
+func (f *File) Settle(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	epoch := f.epoch
@@ -89,9 +105,7 @@ func (f *File) Flush(ctx context.Context) error {
 	if f.closed && f.err == nil {
 		return fs.ErrClosed
 	}
-	err := f.err
-	f.err = nil
-	return err
+	return nil
 }
 
 // Dirty reports whether there is data that its source does not have yet.
