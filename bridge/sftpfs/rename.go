@@ -117,7 +117,10 @@ func (r *renaming) posix(ctx context.Context, s *session) error {
 // see a symbolic link to nowhere; other servers may not refuse at all. So
 // both names are looked at first.
 func (r *renaming) plain(ctx context.Context, s *session) error {
-	if _, _, err := r.look(ctx, s); err != nil {
+	if err := r.f.guard(ctx, s, r.from, r.to); err != nil {
+		return err
+	}
+	if _, _, err := r.stat(ctx, s); err != nil {
 		return err
 	}
 	err := r.rename(ctx, s, r.fromPath, r.toPath)
@@ -133,20 +136,38 @@ func (r *renaming) plain(ctx context.Context, s *session) error {
 	return r.why(ctx, s, err)
 }
 
-// look looks at both names: the first must be there and, with noReplace, the
+// stat asks for both names: the first must be there and, with noReplace, the
 // second must not.
-func (r *renaming) look(ctx context.Context, s *session) (from, to bridge.Attr, err error) {
-	if from, err = r.f.look(ctx, s, r.from); err != nil {
-		return
+func (r *renaming) stat(ctx context.Context, s *session) (from, to bridge.Attr, err error) {
+	calls, err := s.exchange(ctx, lstat(r.fromPath), lstat(r.toPath))
+	if err != nil {
+		return from, to, err
 	}
-	to, err = r.f.look(ctx, s, r.to)
+	if from, err = calls[0].attrs(); err != nil {
+		return from, to, err
+	}
+	to, err = calls[1].attrs()
+	return from, to, r.second(err)
+}
+
+// second judges the answer to a look at the new name.
+func (r *renaming) second(err error) error {
 	switch {
 	case err == nil && r.noReplace:
-		err = syscall.EEXIST
+		return syscall.EEXIST
 	case errors.Is(err, syscall.ENOENT):
-		err = nil
+		return nil
 	}
-	return
+	return err
+}
+
+// look is stat that makes sure of the directories on the way to both names.
+func (r *renaming) look(ctx context.Context, s *session) (from, to bridge.Attr, err error) {
+	if from, err = r.f.look(ctx, s, r.from); err != nil {
+		return from, to, err
+	}
+	to, err = r.f.look(ctx, s, r.to)
+	return from, to, r.second(err)
 }
 
 // emulate renames on a server that has no posix-rename. What is in the way is

@@ -96,6 +96,7 @@ func TestRoundTrips(t *testing.T) {
 		{"mkdir below it", 1, func() error { return b.Mkdir(ctx, "d/d", bridge.SetAttr{}) }},
 		{"chmod", 1, func() error { return b.SetAttr(ctx, "f0", mode) }},
 		{"rename", 1, func() error { return b.Rename(ctx, "f0", "f1", 0) }},
+		{"rename to a free name", 2, func() error { return b.Rename(ctx, "f3", "f3too", bridge.RenameNoReplace) }},
 		{"symlink", 1, func() error { return b.Symlink(ctx, "target", "link", bridge.SetAttr{}) }},
 		{"readlink", 1, func() error { _, err := b.Readlink(ctx, "link"); return err }},
 		{"link", 1, func() error { return b.Link(ctx, "f2", "f2too") }},

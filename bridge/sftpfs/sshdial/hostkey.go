@@ -64,12 +64,13 @@ func (d *dialer) known(h hop) (*known, error) {
 	return k, nil
 }
 
-// algorithms returns those of all that the keys known of the host can do, or
-// all for a host that is not known.
+// algorithms returns those of all that the keys known of the host can do. A
+// host that is not known is asked for a plain key: it could not be known by a
+// certificate, nor be added.
 func (k *known) algorithms(all []string) []string {
 	can := k.db.HostKeyAlgorithms(k.h.knownName())
 	if len(can) == 0 {
-		return all
+		return slices.DeleteFunc(all, func(a string) bool { return strings.Contains(a, "-cert-") })
 	}
 	modern := slices.DeleteFunc(slices.Clone(can), func(a string) bool { return !slices.Contains(all, a) })
 	if len(modern) == 0 {
