@@ -142,8 +142,7 @@ func makeFlat(dir string, n int) error {
 	return nil
 }
 
-// makeRepository makes a git repository of n files in directories. Its index
-// is of another time, as after a copy, so that git status reads all files once.
+// makeRepository makes a git repository of n files in directories.
 func makeRepository(ctx context.Context, dir string, n int) error {
 	if err := makeFiles(dir, n, 1<<10); err != nil {
 		return err
@@ -152,6 +151,24 @@ func makeRepository(ctx context.Context, dir string, n int) error {
 		return runQuietly(ctx, "git", append([]string{"-C", dir, "-c", "user.name=bench", "-c", "user.email=bench@localhost"}, args...)...)
 	}
 	if err := errors.Join(git("init", "-q"), git("add", "."), git("commit", "-q", "-m", "all")); err != nil {
+		return err
+	}
+	index, err := os.ReadFile(dir + "/.git/index")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(dir+".index", index, 0o644)
+}
+
+// freshIndex gives the repository the index of its making, and its files
+// another time, as after a copy, so that git status reads all of them once.
+func (l *lab) freshIndex(rtt time.Duration) error {
+	dir := filepath.Join(l.data, gitName(l.size.gitFiles(rtt)))
+	index, err := os.ReadFile(dir + ".index")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(dir+"/.git/index", index, 0o644); err != nil {
 		return err
 	}
 	then := time.Now().Add(-24 * time.Hour)

@@ -3,11 +3,15 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
+	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -178,6 +182,34 @@ func (r row) markdownLine(b *bytes.Buffer, name string) {
 		both(func(s result) string { return r.cpu(s.summary) }),
 		both(func(s result) string { return r.trips(s.summary) }),
 		both(func(s result) string { return mib(s.peak) }))
+}
+
+// Between these lines a file has its tables.
+const (
+	markBegin = "<!-- begin of the tables of scripts/bench -->\n"
+	markEnd   = "<!-- end of the tables of scripts/bench -->\n"
+)
+
+// writeMarkdown writes tables to a file: between the marks if it has them, and
+// in place of all that is in it if not.
+func writeMarkdown(file string, tables []byte) error {
+	old, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.WriteFile(file, splice(old, tables), 0o644)
+}
+
+func splice(old, tables []byte) []byte {
+	before, rest, ok := bytes.Cut(old, []byte(markBegin))
+	if !ok {
+		return tables
+	}
+	_, after, ok := bytes.Cut(rest, []byte(markEnd))
+	if !ok {
+		return tables
+	}
+	return slices.Concat(before, []byte(markBegin), tables, []byte(markEnd), after)
 }
 
 // machine says where and on what this was measured.

@@ -3,6 +3,7 @@ package main
 import (
 	"math"
 	"os"
+	"strings"
 	"testing"
 	"time"
 )
@@ -115,5 +116,41 @@ func TestParseRTTs(t *testing.T) {
 		if _, err := parseRTTs(bad); err == nil {
 			t.Errorf("%q: no error", bad)
 		}
+	}
+}
+
+func TestSplice(t *testing.T) {
+	for old, want := range map[string]string{
+		"":                 "new\n",
+		"something else\n": "new\n",
+		"a\n" + markBegin + "old\n" + markEnd + "b\n": "a\n" + markBegin + "new\n" + markEnd + "b\n",
+		"a\n" + markBegin + "the end is missing\n":    "new\n",
+	} {
+		if got := string(splice([]byte(old), []byte("new\n"))); got != want {
+			t.Errorf("%q becomes %q, want %q", old, got, want)
+		}
+	}
+}
+
+// The report is complete where a system is missing or failed.
+func TestMarkdown(t *testing.T) {
+	rep := report{rows: []row{{
+		workload: workload{name: "mount/seqread", unit: unitBytes, remote: true},
+		rtt:      50 * time.Millisecond,
+		cells: []cell{
+			{system: system{name: ours}, samples: []sample{{amount: 4 << 20, elapsed: time.Second, cpu: time.Second, trips: 3, peak: 1 << 20}}},
+			{system: system{name: "sshfs"}, samples: []sample{{amount: 1 << 20, elapsed: time.Second, trips: 9, peak: 2 << 20}}},
+			{system: system{name: "rclone"}, failed: os.ErrNotExist},
+		},
+	}}}
+	_, got, _ := strings.Cut(string(rep.markdown()), "\n\n")
+	want := `### Mount of an OpenSSH server, round-trip time 50 ms
+
+| workload | unit | sftpbridge | sshfs | rclone | × | CPU | round trips | peak MiB |
+|---|---|---:|---:|---:|---:|---:|---:|---:|
+| seqread | MiB/s | 4.00 | 1.00 | – | 4.00 | 256 s/GiB (0 s/GiB) | 3.00 (9.00) | 1.00 (2.00) |
+`
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

@@ -16,7 +16,7 @@ func doorsWorkloads() []workload {
 	})
 	return append(notify, group("doors", true, doorsSystems(), []workload{
 		{name: "write_here_read_there", unit: unitBytes, prepare: writeHere, run: readThere},
-		{name: "read_both", unit: unitBytes, set: "big", run: readBoth},
+		{name: "read_both", unit: unitBytes, set: "part", run: readBoth},
 	})...)
 }
 
@@ -61,16 +61,16 @@ func readThere(ctx context.Context, e *env) (float64, error) {
 	return float64(n), err
 }
 
-// readBoth reads the large file at both doors at once.
+// readBoth reads a file at both doors at once.
 func readBoth(ctx context.Context, e *env) (float64, error) {
 	var here, there int64
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		here, err = e.readFile(ctx, e.mounted("big"), e.size.big/4)
+		here, err = e.readFile(ctx, e.mounted(partName(0)), e.size.part)
 		return err
 	})
 	g.Go(func() (err error) {
-		there, err = e.fetch(ctx, "big", e.size.big/4)
+		there, err = e.fetch(ctx, partName(0), e.size.part)
 		return err
 	})
 	err := g.Wait()
