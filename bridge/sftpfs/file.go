@@ -165,7 +165,7 @@ func (fl *file) SetAttr(ctx context.Context, set bridge.SetAttr) error {
 		err := fl.f.sendAttrs(ctx, h.s, set, now, func(a sshfx.Attributes) request {
 			return request{packet: &sshfx.FSetStatPacket{Handle: h.h, Attrs: a}}
 		})
-		return fl.why(ctx, h, err)
+		return tooLarge(fl.why(ctx, h, err), set)
 	})
 	if err != nil {
 		return err

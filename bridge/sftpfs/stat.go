@@ -112,7 +112,15 @@ func (f *FS) setAttr(ctx context.Context, s *session, name, p string, set bridge
 		}
 		return request{packet: &sshfx.SetStatPacket{Path: p, Attrs: a}}
 	})
-	return f.why(ctx, s, err, name)
+	return tooLarge(f.why(ctx, s, err, name), set)
+}
+
+// tooLarge is EFBIG for the failure of setting a size that has no other reason.
+func tooLarge(err error, set bridge.SetAttr) error {
+	if set.Has(bridge.SetSize) && isVague(err) {
+		return syscall.EFBIG
+	}
+	return err
 }
 
 // halfPair reports whether set has one of two attributes that the protocol
