@@ -22,7 +22,8 @@ type DirHandle struct {
 	stop    func()
 	cancel  context.CancelFunc
 	started bool
-	done    bool // guarded by mu; entries are all
+	done    bool  // guarded by mu; entries are all
+	failed  error // guarded by mu; why there are no more
 	stamp   uint64
 	changes uint64
 	until   time.Time
@@ -31,6 +32,7 @@ type DirHandle struct {
 // OpenDir begins a listing of dir. The caller needs read permission on it
 // (EACCES, ENOTDIR).
 func (t *Tree) OpenDir(ctx context.Context, c Caller, dir *Node) (*DirHandle, error) {
+	ctx = t.as(ctx, c)
 	t.renameMu.RLock()
 	defer t.renameMu.RUnlock()
 	d, err := t.openDir(ctx, c, dir)
@@ -138,7 +140,7 @@ func (d *DirHandle) start(ctx context.Context) error {
 		d.fromListing(l)
 		return nil
 	}
-	ctx, d.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	ctx, d.cancel = context.WithCancel(context.WithoutCancel(t.as(ctx, d.caller)))
 	d.next, d.stop = iter.Pull2(t.backend.ReadDir(ctx, path))
 	return nil
 }
@@ -186,6 +188,7 @@ func (d *DirHandle) add(e DirEntry) {
 }
 
 // fill lists until there is an entry at i, and reports whether there is one.
+// A listing that failed goes on failing: what another one brings does not fit.
 func (d *DirHandle) fill(ctx context.Context, i uint64) (bool, error) {
 	for d.dropped+uint64(len(d.entries)) <= i && !d.done {
 		e, err, ok := d.next()
@@ -195,13 +198,15 @@ func (d *DirHandle) fill(ctx context.Context, i uint64) (bool, error) {
 			d.keep()
 		case err != nil:
 			d.end()
-			d.started = false
-			return false, err
+			d.failed = err
 		default:
 			d.add(e)
 		}
 	}
-	return d.dropped+uint64(len(d.entries)) > i, nil
+	if d.dropped+uint64(len(d.entries)) > i {
+		return true, nil
+	}
+	return false, d.failed
 }
 
 // end ends the backend's listing. mu is held.
@@ -262,7 +267,7 @@ func (d *DirHandle) Rewind() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.end()
-	d.entries, d.dropped, d.started, d.done = nil, 0, false, false
+	d.entries, d.dropped, d.started, d.done, d.failed = nil, 0, false, false, nil
 }
 
 // Close ends the listing.
