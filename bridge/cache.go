@@ -106,6 +106,7 @@ func (t *Tree) changedLocked(n *Node) {
 	n.unsettled = true
 	for _, e := range n.names {
 		e.dir.changes++
+		e.dir.touchLocked(e.name)
 		if l := e.dir.listing; l != nil {
 			if i, ok := l.index[e.name]; ok && l.entries[i].Full {
 				l.put(DirEntry{Name: e.name, Attr: Attr{Mode: n.typ}})
@@ -119,6 +120,7 @@ func (t *Tree) changedLocked(n *Node) {
 func (t *Tree) entryChangedLocked(dir *Node, name string, n *Node) {
 	t.clock++
 	dir.changes++
+	dir.touchLocked(name)
 	dir.gen = t.clock
 	dir.attrUntil = time.Time{} // its times have changed
 	dir.unsettled = true
@@ -136,6 +138,14 @@ func (t *Tree) entryChangedLocked(dir *Node, name string, n *Node) {
 	t.absentLocked(dir, name, time.Now())
 	if l != nil {
 		l.remove(name)
+	}
+}
+
+// touchLocked notes that we change an entry of a directory, of which a listing
+// under way may tell what it was before.
+func (n *Node) touchLocked(name string) {
+	if n.touched != nil {
+		n.touched[name] = true
 	}
 }
 
@@ -219,10 +229,37 @@ func (t *Tree) storeLocked(n *Node, a Attr, stamp uint64, until time.Time) {
 	if n.seen && !n.unsettled && !late {
 		t.noticeLocked(n, a)
 	}
-	n.attr, n.seen, n.attrUntil = a, true, until
-	if !late && (n.content == nil || !n.content.Dirty()) {
+	if n.unsettled && !t.arrivedLocked(n, stamp) {
+		// the answer may be older than what was sent meanwhile
+		a.Size = max(a.Size, n.attr.Size)
+		if a.Mtime.Before(n.attr.Mtime) {
+			a.Mtime = n.attr.Mtime
+		}
+		n.attr, n.seen = a, true
+		n.attrUntil, n.permUntil = until, until
+		return
+	}
+	n.attr, n.seen = a, true
+	n.attrUntil, n.permUntil = until, until
+	if !late {
 		n.unsettled = false
 	}
+}
+
+// arrivedLocked reports whether all that was written behind had arrived at the
+// backend when the time was stamp.
+func (t *Tree) arrivedLocked(n *Node, stamp uint64) bool {
+	if n.content == nil {
+		return true
+	}
+	if n.content.Dirty() {
+		return false
+	}
+	if n.cleanAt <= n.gen {
+		t.clock++
+		n.cleanAt = t.clock
+	}
+	return stamp >= n.cleanAt
 }
 
 // A foreign is a change that somebody else made behind our back.
@@ -331,6 +368,20 @@ func (t *Tree) attr(ctx context.Context, n *Node) (Attr, error) {
 	a = t.shownLocked(n)
 	t.unlock()
 	return a, nil
+}
+
+// permAttr returns attributes of n of which only type, owner and mode may be
+// relied on: our own changes of a directory's entries change its times, but
+// not these. renameMu is held.
+func (t *Tree) permAttr(ctx context.Context, n *Node) (Attr, error) {
+	t.mu.Lock()
+	if t.traits.Slow && time.Now().Before(n.permUntil) {
+		a := t.shownLocked(n)
+		t.unlock()
+		return a, nil
+	}
+	t.unlock()
+	return t.attr(ctx, n)
 }
 
 // vanished says that the name of n is gone, or means another file now, behind

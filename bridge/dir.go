@@ -43,7 +43,7 @@ func (t *Tree) openDir(ctx context.Context, c Caller, dir *Node) (*DirHandle, er
 	if dir.typ != syscall.S_IFDIR {
 		return nil, syscall.ENOTDIR
 	}
-	a, err := t.attr(ctx, dir)
+	a, err := t.permAttr(ctx, dir)
 	if err != nil {
 		return nil, err
 	}

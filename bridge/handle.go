@@ -200,6 +200,7 @@ func (h *Handle) SetAttr(ctx context.Context, set SetAttr) error {
 // SetAttrAs is Tree.SetAttr for the open file. The size of one that is open
 // for writing needs no permission of the file: ftruncate(2).
 func (h *Handle) SetAttrAs(ctx context.Context, c Caller, set SetAttr) (Attr, error) {
+	ctx = h.tree.as(ctx, c)
 	if set.Any(SetSize) && !h.flags.Writes() {
 		return Attr{}, h.fail("setattr", syscall.EINVAL)
 	}

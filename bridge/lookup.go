@@ -12,6 +12,7 @@ import (
 // "." and ".." are those of dir and of a directory that it is in. ENOENT,
 // ENOTDIR, ENAMETOOLONG, EINVAL.
 func (t *Tree) Lookup(ctx context.Context, c Caller, dir *Node, name string) (*Node, Attr, error) {
+	ctx = t.as(ctx, c)
 	t.renameMu.RLock()
 	defer t.renameMu.RUnlock()
 	n, a, err := t.lookup(ctx, c, dir, name)
@@ -65,7 +66,7 @@ func (t *Tree) search(ctx context.Context, c Caller, dir *Node) error {
 	if c.Cred.IsRoot() {
 		return nil
 	}
-	a, err := t.attr(ctx, dir)
+	a, err := t.permAttr(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -89,6 +90,9 @@ func (t *Tree) findLocked(ctx context.Context, dir *Node, name string) (*Node, A
 		t.refLocked(n)
 	}
 	path, named := dir.backendPathLocked()
+	if k == unknown && t.traits.Slow {
+		t.askedLocked(dir)
+	}
 	t.unlock()
 	switch {
 	case k == there:
@@ -223,6 +227,7 @@ func opsOfAccess(a Attr, mask uint32) (op Ops) {
 
 // Readlink returns what the symbolic link n holds (EINVAL).
 func (t *Tree) Readlink(ctx context.Context, c Caller, n *Node) (string, error) {
+	ctx = t.as(ctx, c)
 	t.renameMu.RLock()
 	defer t.renameMu.RUnlock()
 	if n.typ != syscall.S_IFLNK || t.symlinks == nil {

@@ -11,6 +11,7 @@ import (
 // bits are left out, as by mkdir(2)), from
 // which the door has taken the umask. EEXIST, EACCES, EROFS.
 func (t *Tree) Mkdir(ctx context.Context, c Caller, dir *Node, name string, attr SetAttr) (*Node, Attr, error) {
+	ctx = t.as(ctx, c)
 	n, a, err := t.makeEntry(ctx, c, dir, name, syscall.S_IFDIR|attr.Mode&0o1777, OpCreate,
 		func(path string, attr SetAttr) error { return t.backend.Mkdir(ctx, path, attr) })
 	if err == nil && t.traits.Slow {
@@ -32,6 +33,7 @@ func (t *Tree) knowEmpty(n *Node) {
 // Mknod makes a file of the type and with the permissions of mode. Devices can
 // be made by root only (EPERM).
 func (t *Tree) Mknod(ctx context.Context, c Caller, dir *Node, name string, mode, rdev uint32) (*Node, Attr, error) {
+	ctx = t.as(ctx, c)
 	mk := func(path string, attr SetAttr) error {
 		if b, ok := t.backend.(MknodBackend); ok {
 			return b.Mknod(ctx, path, mode&syscall.S_IFMT|attr.Mode&0o7777, rdev, attr)
@@ -64,6 +66,7 @@ func (t *Tree) Mknod(ctx context.Context, c Caller, dir *Node, name string, mode
 
 // Symlink makes the symbolic link name, which holds target as it is.
 func (t *Tree) Symlink(ctx context.Context, c Caller, dir *Node, name, target string) (*Node, Attr, error) {
+	ctx = t.as(ctx, c)
 	switch {
 	case target == "":
 		return nil, Attr{}, t.fail("symlink", dir, name, syscall.ENOENT)
@@ -133,7 +136,7 @@ func (t *Tree) mayCreate(ctx context.Context, c Caller, dir *Node, name string, 
 	if err := t.mutable(c); err != nil {
 		return Attr{}, err
 	}
-	a, err := t.attr(ctx, dir)
+	a, err := t.permAttr(ctx, dir)
 	if err != nil {
 		return Attr{}, err
 	}
@@ -166,11 +169,11 @@ func (t *Tree) doubt(dir *Node, name string) {
 	t.mu.Lock()
 	t.clock++
 	dir.changes++
-	dir.listing = nil
+	dir.listing, dir.touched = nil, nil
 	delete(dir.absent, name)
 	if n := dir.children[name]; n != nil {
 		n.gen = t.clock
-		n.attrUntil = time.Time{}
+		n.attrUntil, n.permUntil = time.Time{}, time.Time{}
 	}
 	t.unlock()
 }
@@ -178,6 +181,7 @@ func (t *Tree) doubt(dir *Node, name string) {
 // Link gives n, which must not be a directory (EPERM), the further name name
 // in dir, and returns its attributes.
 func (t *Tree) Link(ctx context.Context, c Caller, n, dir *Node, name string) (Attr, error) {
+	ctx = t.as(ctx, c)
 	a, err := t.link(ctx, c, n, dir, name)
 	return a, t.fail("link", dir, name, err)
 }

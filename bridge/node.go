@@ -32,16 +32,21 @@ type Node struct {
 
 	attr      Attr      // what the backend told last, with our changes made to it
 	attrUntil time.Time // up to when a slow backend's attr is believed
+	permUntil time.Time // the same for its type, owner and mode
 	seen      bool      // attr is what the backend told, not only a type
 	unsettled bool      // we changed the file since the backend told
 	modified  bool      // something was written behind and not yet flushed
 	gen       uint64    // tree.clock at our last change of attributes or content
+	cleanAt   uint64    // tree.clock when content was first seen without anything to send since
 	version   uint64    // see Version
 
 	absent  map[string]time.Time // names that a slow backend did not have, and up to when that is believed
 	listing *listing             // what a slow backend listed last
 	files   run                  // of files that are read, see sweep
 	dirs    run                  // of directories that are listed, see walkAhead
+	asked   int                  // entries that a slow backend was asked for one by one
+	noList  time.Time            // until then listing ahead is not worth it
+	touched map[string]bool      // entries that we change while the directory is listed ahead; nil if it is not
 	changes uint64               // counts our changes of entries and of their attributes
 	watched string               // the name under which the directory is watched
 

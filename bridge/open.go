@@ -13,6 +13,7 @@ const backendFlags = syscall.O_ACCMODE | syscall.O_TRUNC | syscall.O_APPEND
 // handle may do is decided here. EACCES, EROFS, EISDIR, ELOOP for a symbolic
 // link, ENXIO for other files.
 func (t *Tree) Open(ctx context.Context, c Caller, n *Node, flags OpenFlags) (*Handle, error) {
+	ctx = t.as(ctx, c)
 	if t.traits.Slow {
 		t.ahead.wait(ctx, n)
 	}
@@ -141,6 +142,7 @@ func (t *Tree) truncated(ctx context.Context, c Caller, n *Node, h *Handle, a At
 // The door has taken the umask from attr.Mode. A name that is there is opened as by Open, or
 // with O_EXCL is EEXIST.
 func (t *Tree) Create(ctx context.Context, c Caller, dir *Node, name string, flags OpenFlags, attr SetAttr) (n *Node, h *Handle, a Attr, made bool, err error) {
+	ctx = t.as(ctx, c)
 	t.renameMu.RLock()
 	defer t.renameMu.RUnlock()
 	mu := t.entryLock(dir, name)

@@ -8,6 +8,7 @@ import (
 // Unlink removes the entry name of dir, which must not be a directory
 // (EISDIR). The file lives on while it is open.
 func (t *Tree) Unlink(ctx context.Context, c Caller, dir *Node, name string) error {
+	ctx = t.as(ctx, c)
 	if name == "." || name == ".." {
 		return t.fail("unlink", dir, name, syscall.EISDIR)
 	}
@@ -16,6 +17,7 @@ func (t *Tree) Unlink(ctx context.Context, c Caller, dir *Node, name string) err
 
 // Rmdir removes the empty directory name of dir (ENOTEMPTY, ENOTDIR).
 func (t *Tree) Rmdir(ctx context.Context, c Caller, dir *Node, name string) error {
+	ctx = t.as(ctx, c)
 	switch name {
 	case ".":
 		return t.fail("rmdir", dir, name, syscall.EINVAL)
@@ -96,7 +98,7 @@ func (t *Tree) mayRemove(ctx context.Context, c Caller, dir *Node, name string, 
 }
 
 func (t *Tree) mayTake(ctx context.Context, c Caller, dir *Node, victim Attr) error {
-	a, err := t.attr(ctx, dir)
+	a, err := t.permAttr(ctx, dir)
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ type renaming struct {
 // renameat2(2): what is there is replaced; with RenameNoReplace that is
 // EEXIST; with RenameExchange both change places.
 func (t *Tree) Rename(ctx context.Context, c Caller, dir *Node, name string, newDir *Node, newName string, flags RenameFlags) error {
+	ctx = t.as(ctx, c)
 	t.renameMu.Lock()
 	defer t.renameMu.Unlock()
 	err := t.rename(ctx, c, entry{dir, name}, entry{newDir, newName}, flags)

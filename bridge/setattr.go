@@ -14,6 +14,7 @@ const (
 // SetAttr changes attributes of n, all that are asked for, and returns those
 // that it has then. EPERM, EACCES, EROFS, EINVAL.
 func (t *Tree) SetAttr(ctx context.Context, c Caller, n *Node, set SetAttr) (Attr, error) {
+	ctx = t.as(ctx, c)
 	t.renameMu.RLock()
 	defer t.renameMu.RUnlock()
 	a, err := t.setAttr(ctx, c, n, nil, set)
@@ -75,7 +76,7 @@ func (t *Tree) change(ctx context.Context, d Door, n *Node, h *Handle, a Attr, s
 	if err := t.backendSetAttr(ctx, n, h, set); err != nil {
 		t.mu.Lock()
 		t.changedLocked(n)
-		n.attrUntil = time.Time{}
+		n.attrUntil, n.permUntil = time.Time{}, time.Time{}
 		t.unlock()
 		return Attr{}, err
 	}

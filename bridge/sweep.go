@@ -272,21 +272,67 @@ func (t *Tree) listAhead(ctx context.Context, n *Node) {
 	stamp, until := t.now()
 	t.mu.Lock()
 	path, named := n.backendPathLocked()
-	changes := n.changes
+	n.touched = make(map[string]bool)
 	t.unlock()
+	defer func() {
+		t.mu.Lock()
+		n.touched = nil
+		t.unlock()
+	}()
 	if !named {
 		return
 	}
 	var entries []DirEntry
 	for e, err := range t.backend.ReadDir(ctx, path) {
 		if err != nil || len(entries) == maxListAhead {
+			t.mu.Lock()
+			n.noList = time.Now().Add(noListFor)
+			t.unlock()
 			return
 		}
 		entries = append(entries, e)
 	}
 	t.mu.Lock()
-	if n.changes == changes {
-		n.listing = newListing(entries, stamp, until)
+	defer t.unlock()
+	if n.touched == nil {
+		return // something went wrong with one of them
 	}
-	t.unlock()
+	l := newListing(entries, stamp, until)
+	for name := range n.touched {
+		if c := n.children[name]; c != nil {
+			l.put(DirEntry{Name: name, Attr: Attr{Mode: c.typ}})
+		} else {
+			l.remove(name)
+		}
+	}
+	n.listing, n.absent, n.asked = l, nil, 0
+}
+
+const (
+	// askBeforeList is after how many entries of a directory that were
+	// asked for one by one all of them are asked for at once.
+	askBeforeList = 3
+	// entriesPerAsk is how many entries in a listing cost as much as asking
+	// for one.
+	entriesPerAsk = 32
+	// noListFor is for how long a directory is not listed ahead again that
+	// had too many entries or could not be listed.
+	noListFor = time.Minute
+)
+
+// askedLocked takes up that the backend is asked for an entry of dir, and has
+// the directory listed if there is no end of it.
+func (t *Tree) askedLocked(dir *Node) {
+	least := askBeforeList
+	if dir.listing != nil { // an old one
+		least = max(least, len(dir.listing.entries)/entriesPerAsk)
+	}
+	if dir.asked++; dir.asked < least || t.opt.AttrTimeout == 0 || time.Now().Before(dir.noList) {
+		return
+	}
+	dir.asked = 0
+	t.refLocked(dir)
+	if !t.ahead.start(dir, func(ctx context.Context) { t.listAhead(ctx, dir) }) {
+		t.unrefLocked(dir, 1)
+	}
 }

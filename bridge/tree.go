@@ -47,6 +47,7 @@ type Tree struct {
 	cache    *blockcache.Cache // nil unless the backend is slow
 	symlinks SymlinkBackend    // nil if the backend has none
 	links    LinkBackend       // the same
+	asCaller bool              // the backend is a CallerBackend
 	root     *Node
 	seed     maphash.Seed
 	watch    *watcher // nil if the backend cannot be watched
@@ -100,6 +101,7 @@ func New(ctx context.Context, b Backend, opt Options) (*Tree, error) {
 	}
 	t.symlinks, _ = b.(SymlinkBackend)
 	t.links, _ = b.(LinkBackend)
+	_, t.asCaller = b.(CallerBackend)
 
 	attr, err := b.Lstat(ctx, ".")
 	if err != nil {

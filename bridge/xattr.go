@@ -12,6 +12,7 @@ const xattrMax = 64 << 10
 
 // GetXattr returns the value of an extended attribute (ENODATA, EOPNOTSUPP).
 func (t *Tree) GetXattr(ctx context.Context, c Caller, n *Node, attr string) ([]byte, error) {
+	ctx = t.as(ctx, c)
 	var value []byte
 	err := t.xattr(ctx, c, n, attr, MayRead, func(b XattrBackend, path string) (err error) {
 		value, err = b.GetXattr(ctx, path, attr)
@@ -22,6 +23,7 @@ func (t *Tree) GetXattr(ctx context.Context, c Caller, n *Node, attr string) ([]
 
 // SetXattr sets an extended attribute; flags are those of setxattr(2).
 func (t *Tree) SetXattr(ctx context.Context, c Caller, n *Node, attr string, value []byte, flags int) error {
+	ctx = t.as(ctx, c)
 	if len(value) > xattrMax {
 		return t.fail("setxattr", n, "", syscall.E2BIG)
 	}
@@ -36,6 +38,7 @@ func (t *Tree) SetXattr(ctx context.Context, c Caller, n *Node, attr string, val
 
 // RemoveXattr removes an extended attribute (ENODATA).
 func (t *Tree) RemoveXattr(ctx context.Context, c Caller, n *Node, attr string) error {
+	ctx = t.as(ctx, c)
 	err := t.xattr(ctx, c, n, attr, MayWrite, func(b XattrBackend, path string) error {
 		return b.RemoveXattr(ctx, path, attr)
 	})
@@ -48,6 +51,7 @@ func (t *Tree) RemoveXattr(ctx context.Context, c Caller, n *Node, attr string) 
 // ListXattr returns the names of the extended attributes that the caller may
 // know of.
 func (t *Tree) ListXattr(ctx context.Context, c Caller, n *Node) ([]string, error) {
+	ctx = t.as(ctx, c)
 	t.renameMu.RLock()
 	defer t.renameMu.RUnlock()
 	b, ok := t.backend.(XattrBackend)

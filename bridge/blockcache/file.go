@@ -28,6 +28,7 @@ type File struct {
 	held     int64         // bytes of the buffers of both
 	cursor   int64         // where the last write ended
 	lastSize int           // the size of the extent made last
+	purged   uint64        // counts what makes data in flight not worth keeping
 	epoch    uint64        // counts calls of Flush
 	flushers int           // calls of Flush that wait
 	err      error         // the first error of a write that Failed has not returned
@@ -86,6 +87,7 @@ func (f *File) Invalidate() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.version++
+	f.purged++
 	f.dropBlocksLocked(0)
 	f.detachRangeLocked(0, maxOffset)
 }
@@ -97,6 +99,7 @@ func (f *File) Truncate(size int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.version++
+	f.purged++
 	f.dropBlocksLocked((size + BlockSize - 1) / BlockSize)
 	if b := f.blocks[size/BlockSize]; b != nil {
 		b.n = min(b.n, int(size%BlockSize))

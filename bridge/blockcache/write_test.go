@@ -327,3 +327,33 @@ func TestClose(t *testing.T) {
 		t.Errorf("used %d", c.Used())
 	}
 }
+
+// TestWhatWasWrittenIsNotFetched writes a file in pieces and reads it back:
+// the source is asked for nothing, also where newer data came on top.
+func TestWhatWasWrittenIsNotFetched(t *testing.T) {
+	for _, step := range []int{4 << 10, 100_000, 1 << 20} {
+		_, f := newFile(t, 64<<20)
+		src := newSource(0, 1)
+		want := newSource(3<<20+77, 2).data
+		for off := 0; off < len(want); off += step {
+			write(t, f, src, want[off:min(off+step, len(want))], int64(off))
+		}
+		write(t, f, src, []byte("on top"), 200_000)
+		copy(want[200_000:], "on top")
+		flush(t, f)
+		got := make([]byte, len(want))
+		if _, err := f.ReadAt(context.Background(), src, got, 0, int64(len(want))); err != nil && err != io.EOF {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("step %d: wrong data", step)
+		}
+		var fetched int64
+		for _, r := range src.reads {
+			fetched += int64(r.hi - r.lo)
+		}
+		if fetched > int64(len(want)/4) {
+			t.Errorf("step %d: %d of %d bytes were fetched", step, fetched, len(want))
+		}
+	}
+}
