@@ -17,7 +17,9 @@ import (
 type loginList struct {
 	users map[string]*login
 	cas   []*sftpsrv.UserCA
-	dummy string // the hash that is tried, in vain, for users who have none
+	// system lets in the accounts of this machine that are not among the users.
+	system *systemLogins
+	dummy  string // the hash that is tried, in vain, for users who have none
 	// hashing bounds how many passwords are hashed at once: each takes a
 	// processor and a good deal of memory.
 	hashing chan struct{}
@@ -59,6 +61,10 @@ func (p serverPlan) authenticate(cfg *sftpsrv.Config) error {
 		}
 		l.users[u.avatar.Name] = user
 	}
+	if p.SystemUsers {
+		l.system = newSystemLogins()
+		keys = true
+	}
 	if keys {
 		cfg.PublicKey = l.publicKey
 	}
@@ -68,9 +74,12 @@ func (p serverPlan) authenticate(cfg *sftpsrv.Config) error {
 	return nil
 }
 
-func (l *loginList) publicKey(_ context.Context, name string, key ssh.PublicKey, remote net.Addr) (sftpsrv.Login, error) {
+func (l *loginList) publicKey(ctx context.Context, name string, key ssh.PublicKey, remote net.Addr) (sftpsrv.Login, error) {
 	u := l.users[name]
-	if u == nil {
+	switch {
+	case u == nil && l.system != nil:
+		return sftpsrv.Login{Avatar: name}, l.system.check(ctx, name, key, remote)
+	case u == nil:
 		return sftpsrv.Login{}, errors.New("no such user")
 	}
 	refused := sftpsrv.ErrKeyUnknown

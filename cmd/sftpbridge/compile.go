@@ -30,6 +30,7 @@ type logPlan struct {
 type treePlan struct {
 	name     string
 	backend  backendSpec
+	kernel   bool // a local backend acts with the rights of who asks
 	options  bridge.Options
 	upstream upstreamPlan
 	mounts   []mountPlan
@@ -154,6 +155,7 @@ func (c *compiler) openable(path string, t treeConfig, users *userList) treePlan
 		p.name = t.Backend
 	}
 	p.options.ReadOnly = t.ReadOnly
+	p.kernel = c.enforce(path+".enforce", t.Enforce, p.backend)
 	p.options.AttrTimeout = c.duration(path+".attr_timeout", t.AttrTimeout)
 	if t.AttrTimeout != "" && p.options.AttrTimeout == 0 {
 		p.options.AttrTimeout = -1 // 0 in the configuration is not at all
@@ -162,6 +164,21 @@ func (c *compiler) openable(path string, t treeConfig, users *userList) treePlan
 	c.check(path+".cache_size", err)
 	p.upstream = c.upstream(path+".upstream", t.Upstream, users)
 	return p
+}
+
+// enforce reports whether the kernel enforces the permissions, too.
+func (c *compiler) enforce(path, by string, backend backendSpec) bool {
+	switch by {
+	case "", "tree":
+		return false
+	case "kernel":
+		if backend.Kind != kindLocal {
+			c.errorf(path, "the kernel has nothing to enforce: %q is no local directory", backend.Text)
+		}
+		return true
+	}
+	c.errorf(path, "enforced by %q: want tree or kernel", by)
+	return false
 }
 
 func (c *compiler) upstream(path string, u upstreamConfig, users *userList) upstreamPlan {
@@ -234,8 +251,9 @@ func (c *compiler) server(path string, s sftpConfig, users *userList, doors map[
 		c.errorf(path+".listen", "%s is listened on twice", s.Listen)
 	}
 	doors[s.Listen] = true
-	if len(s.Users) > 0 {
+	if len(s.Users) > 0 || s.SystemUsers {
 		p.users, err = users.only(s.Users)
+		p.users.system = s.SystemUsers
 		c.check(path+".users", err)
 	}
 	p.loginGrace = c.duration(path+".login_grace", s.LoginGrace)
@@ -255,7 +273,7 @@ func (c *compiler) server(path string, s sftpConfig, users *userList, doors map[
 			c.errorf(path+"."+limit.key, "negative")
 		}
 	}
-	if err == nil && !p.users.anyLogin() && len(s.UserCAKeys) == 0 {
+	if err == nil && !p.users.anyLogin() && len(s.UserCAKeys) == 0 && !s.SystemUsers {
 		c.errorf(path, "nobody can log in: no user has keys or a password, and there are no user_ca_keys")
 	}
 	return p

@@ -46,6 +46,7 @@ type treeConfig struct {
 	Name        string         `yaml:"name"`
 	Backend     string         `yaml:"backend"`
 	ReadOnly    bool           `yaml:"read_only"`
+	Enforce     string         `yaml:"enforce"`
 	AttrTimeout string         `yaml:"attr_timeout"`
 	CacheSize   string         `yaml:"cache_size"`
 	Upstream    upstreamConfig `yaml:"upstream"`
@@ -80,6 +81,7 @@ type sftpConfig struct {
 	HostKeys     []string `yaml:"host_keys"`
 	Users        []string `yaml:"users"`
 	UserCAKeys   []string `yaml:"user_ca_keys"`
+	SystemUsers  bool     `yaml:"system_users"`
 	LoginGrace   string   `yaml:"login_grace"`
 	IdleTimeout  string   `yaml:"idle_timeout"`
 	Keepalive    string   `yaml:"keepalive"`

@@ -45,6 +45,7 @@ func (f *treeFlags) addUpstream(fs *pflag.FlagSet) {
 	fs.StringVar(&f.tree.AttrTimeout, "attr-timeout", "", "`DURATION` for which attributes and listings of a server are believed (default 1s)")
 	fs.StringVar(&f.tree.CacheSize, "cache-size", "", "memory for content of slow backends, in `BYTES` (K, M, G)")
 	fs.BoolVar(&f.tree.ReadOnly, "read-only", false, "change nothing")
+	fs.StringVar(&f.tree.Enforce, "enforce", "tree", "who enforces permissions, `WHO`: tree, or kernel for that too on a local directory, as root")
 }
 
 // addDoor adds the flags of commands that open doors and stay.

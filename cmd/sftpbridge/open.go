@@ -29,7 +29,11 @@ func openBackend(ctx context.Context, p treePlan, log *slog.Logger) (bridge.Back
 	case kindMem:
 		return memfs.New(), nil
 	case kindLocal:
-		return localfs.New(p.backend.Path)
+		fs, err := localfs.New(p.backend.Path)
+		if err == nil && p.kernel {
+			return enforceByKernel(fs)
+		}
+		return fs, err
 	}
 	return openUpstream(ctx, p, log)
 }

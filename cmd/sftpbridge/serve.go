@@ -12,11 +12,14 @@ func newServe(argv []string) *cobra.Command {
 	var f treeFlags
 	var m mountFlags
 	var s sftpFlags
+	var users string
 	cmd := &cobra.Command{
 		Use:   "serve [flags] BACKEND",
 		Short: "Serve a tree over SFTP; with --mount, mount it too",
 		Long: `serve opens the SFTP door to a backend, and with --mount DIR the FUSE door too.
-The user who runs it, or --user, logs in with the keys in --authorized-keys.
+The user who runs it, or --user, logs in with the keys in --authorized-keys;
+with --users system, all accounts of this machine do with those in their
+~/.ssh/authorized_keys, each as itself.
 
 ` + backendForms + `.`,
 		Args: exactArgs("BACKEND"),
@@ -28,8 +31,15 @@ The user who runs it, or --user, logs in with the keys in --authorized-keys.
 			if err != nil {
 				return err
 			}
-			if cfg.Users[0].AuthorizedKeys, err = s.files(cfg.Users[0].Name); err != nil {
-				return err
+			switch users {
+			case "system":
+				s.SystemUsers = true
+			case "":
+				if cfg.Users[0].AuthorizedKeys, err = s.files(cfg.Users[0].Name); err != nil {
+					return err
+				}
+			default:
+				return usagef("--users %s: want system", users)
 			}
 			f.tree.SFTP = []sftpConfig{s.sftpConfig}
 			if m.Dir != "" {
@@ -45,6 +55,7 @@ The user who runs it, or --user, logs in with the keys in --authorized-keys.
 	fs.StringVar(&m.Dir, "mount", "", "mount the tree at `DIR` too")
 	m.add(fs)
 	s.add(fs)
+	fs.StringVar(&users, "users", "", "`WHO` logs in instead of one user: system, the accounts of this machine")
 	fs.StringVar(&f.user, "user", "", "`NAME` of the account that logs in (default who runs this)")
 	fs.StringVar(&f.umask, "umask", "", "octal `UMASK` of what is made through SFTP (default 022)")
 	f.addUpstream(fs)

@@ -26,7 +26,7 @@ func (g *gateway) serve(ctx context.Context, p treePlan, sp serverPlan, tree *br
 		MaxConnections: sp.MaxConns,
 		MaxPerAddress:  sp.PerAddress,
 		MaxStartups:    sp.MaxStartups,
-		NewSession:     newSession(tree, sp.users, log),
+		NewSession:     newSession(tree, homeRealm{sp.users, p.backend}, log),
 		Logger:         log,
 	}
 	if sp.Penalties != nil && !*sp.Penalties {
@@ -51,7 +51,7 @@ func (g *gateway) serve(ctx context.Context, p treePlan, sp serverPlan, tree *br
 
 // newSession returns what makes the view of the tree for a user who has logged
 // in.
-func newSession(tree *bridge.Tree, users *userList, log *slog.Logger) func(context.Context, sftpsrv.SessionInfo) (sftpsrv.Session, error) {
+func newSession(tree *bridge.Tree, users homeRealm, log *slog.Logger) func(context.Context, sftpsrv.SessionInfo) (sftpsrv.Session, error) {
 	return func(ctx context.Context, info sftpsrv.SessionInfo) (sftpsrv.Session, error) {
 		avatar, err := users.AvatarByName(info.Avatar)
 		if err != nil {

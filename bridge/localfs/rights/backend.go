@@ -37,6 +37,9 @@ func New(fs *localfs.FS, credOf func(context.Context) (bridge.Cred, bool)) (*FS,
 	return &FS{FS: fs, credOf: credOf}, nil
 }
 
+// ActsAsCaller implements bridge.CallerBackend.
+func (fs *FS) ActsAsCaller() {}
+
 // as calls f with the credentials that are in ctx.
 func (fs *FS) as(ctx context.Context, f func() error) error {
 	if cred, ok := fs.credOf(ctx); ok {

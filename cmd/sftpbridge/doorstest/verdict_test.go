@@ -47,7 +47,7 @@ type courtroom struct {
 // compares answer and resulting tree with what the kernel makes of the same in
 // a directory of its own.
 func TestVerdict(t *testing.T) {
-	onBackends(t, func(t *testing.T, r *rig, kind backendKind) {
+	verdict := func(t *testing.T, r *rig, kind backendKind) {
 		room := &courtroom{kind: kind, kernel: shmDir(t), mount: r.mount}
 		for _, u := range users {
 			room.callers = append(room.callers, startChild(t, u))
@@ -64,8 +64,16 @@ func TestVerdict(t *testing.T) {
 				return
 			}
 		}
-	})
+	}
+	onBackends(t, verdict)
+	t.Run("kernel", func(t *testing.T) { verdict(t, startRig(t, enforced), enforced) })
 }
+
+// enforced is a local directory that is used with each user's own rights.
+var enforced = backendKind{"kernel", func(t *testing.T, dir string) (string, string) {
+	local, _ := backendKinds[1].start(t, dir)
+	return local, "    enforce: kernel\n"
+}, true, "local"}
 
 // stepsPerRun is after how many steps a run begins anew with an empty
 // directory.
