@@ -232,8 +232,8 @@ func (t *Tree) storeLocked(n *Node, a Attr, stamp uint64, until time.Time) {
 	if n.unsettled && !t.arrivedLocked(n, stamp) {
 		// the answer may be older than what was sent meanwhile
 		a.Size = max(a.Size, n.attr.Size)
-		if a.Mtime.Before(n.attr.Mtime) {
-			a.Mtime = n.attr.Mtime
+		if ours := t.kept(n.attr.Mtime); a.Mtime.Before(ours) {
+			a.Mtime = ours
 		}
 		n.attr, n.seen = a, true
 		n.attrUntil, n.permUntil = until, until
@@ -244,6 +244,14 @@ func (t *Tree) storeLocked(n *Node, a Attr, stamp uint64, until time.Time) {
 	if !late {
 		n.unsettled = false
 	}
+}
+
+// kept returns a time as the backend keeps it.
+func (t *Tree) kept(at time.Time) time.Time {
+	if t.traits.Subsecond {
+		return at
+	}
+	return at.Truncate(time.Second)
 }
 
 // arrivedLocked reports whether all that was written behind had arrived at the

@@ -114,7 +114,7 @@ func (h *Handle) writeBehind(ctx context.Context, p []byte, off int64) (int, err
 		n.gen = t.clock
 		n.attr.Size = max(n.attr.Size, off+int64(written))
 		n.attr.Blocks = -1
-		n.attr.Mtime = time.Now()
+		n.attr.Mtime = t.kept(time.Now())
 		t.unlock()
 	}
 	return written, err
