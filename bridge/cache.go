@@ -171,7 +171,7 @@ func (t *Tree) recallLocked(dir *Node, name string, now time.Time) (*Node, Attr,
 		return nil, Attr{}, unknown
 	}
 	if n := dir.children[name]; n != nil {
-		if now.Before(n.attrUntil) {
+		if t.believedLocked(n, now) {
 			return n, t.shownLocked(n), there
 		}
 	}
@@ -194,6 +194,12 @@ func (t *Tree) recallLocked(dir *Node, name string, now time.Time) (*Node, Attr,
 		return n, t.shownLocked(n), there
 	}
 	return nil, Attr{}, unknown
+}
+
+// believedLocked reports whether the attributes of n are remembered and still
+// believed, or have changes in them that the backend does not know yet.
+func (t *Tree) believedLocked(n *Node, now time.Time) bool {
+	return t.traits.Slow && (now.Before(n.attrUntil) || n.deferred.Valid != 0)
 }
 
 // shownLocked returns the attributes of n as doors see them: with the size of
@@ -223,7 +229,7 @@ func (t *Tree) shownLocked(n *Node) Attr {
 // the time was stamp. What we changed since is not overwritten.
 func (t *Tree) storeLocked(n *Node, a Attr, stamp uint64, until time.Time) {
 	late := n.gen > stamp
-	if late && n.seen && t.traits.Slow {
+	if t.traits.Slow && n.seen && (late || n.deferred.Valid != 0) {
 		return
 	}
 	if n.seen && !n.unsettled && !late {
@@ -348,7 +354,7 @@ func (t *Tree) now() (stamp uint64, until time.Time) {
 // attr returns the attributes of n. renameMu is held.
 func (t *Tree) attr(ctx context.Context, n *Node) (Attr, error) {
 	t.mu.Lock()
-	if t.traits.Slow && time.Now().Before(n.attrUntil) {
+	if t.believedLocked(n, time.Now()) {
 		a := t.shownLocked(n)
 		t.unlock()
 		return a, nil

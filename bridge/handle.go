@@ -20,6 +20,7 @@ type Handle struct {
 	flags   OpenFlags
 	cred    Cred // of who opened it: who is not root clears set-id bits by writing
 	door    Door
+	made    bool  // the file was made as it was opened
 	failed  error // guarded by tree.mu; a write that failed and is not told yet
 
 	useMu sync.RWMutex // shared by who uses the file for another's sake
@@ -109,6 +110,7 @@ func (h *Handle) writeBehind(ctx context.Context, p []byte, off int64) (int, err
 	written, err := h.content.WriteAt(ctx, h.file, p, off)
 	if written > 0 {
 		t.mu.Lock()
+		n.deferred = n.deferred.Without(SetMtime | SetMtimeNow)
 		n.modified = true // another handle's flush may have ended before this write began
 		t.clock++
 		n.gen = t.clock
@@ -167,7 +169,7 @@ func (h *Handle) Attr(ctx context.Context) (Attr, error) {
 func (h *Handle) attr(ctx context.Context) (Attr, error) {
 	t, n := h.tree, h.node
 	t.mu.Lock()
-	if t.traits.Slow && time.Now().Before(n.attrUntil) {
+	if t.believedLocked(n, time.Now()) {
 		a := t.shownLocked(n)
 		t.unlock()
 		return a, nil

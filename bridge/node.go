@@ -50,6 +50,9 @@ type Node struct {
 	changes uint64               // counts our changes of entries and of their attributes
 	watched string               // the name under which the directory is watched
 
+	deferred  SetAttr // what goes to a slow backend behind what is being written
+	deferrals uint64  // counts changes of deferred
+
 	handles map[*Handle]struct{}
 	content *blockcache.File // of a slow backend
 	whole   aheadState       // what content was read ahead

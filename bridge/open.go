@@ -225,6 +225,7 @@ func (t *Tree) createNew(ctx context.Context, c Caller, dir *Node, name string, 
 	a = t.shownLocked(n)
 	t.unlock()
 	h := t.newHandle(c, n, file, flags&backendFlags)
+	h.made = true
 	t.publish(c.Door, Event{Node: dir, Kind: EntryChanged, Name: name}, Event{Node: dir, Kind: AttrChanged})
 	return n, h, a, true, nil
 }
@@ -281,7 +282,7 @@ func (t *Tree) flush(ctx context.Context, n *Node) error {
 	if content == nil || !modified {
 		return nil
 	}
-	err := content.Settle(ctx)
+	err := t.settle(ctx, n)
 	if err != nil && ctx.Err() != nil {
 		return err
 	}
@@ -290,12 +291,13 @@ func (t *Tree) flush(ctx context.Context, n *Node) error {
 	if failed := content.Failed(); failed != nil {
 		err = failed // nobody else's flush ends between this and the telling
 	}
-	if !content.Dirty() {
+	if !content.Dirty() && n.deferred.Valid == 0 {
 		n.modified = false
 	}
 	t.changedLocked(n)
 	n.attrUntil = time.Time{} // the backend knows the times
 	if err != nil {
+		n.permUntil = time.Time{}
 		for h := range n.handles {
 			if h.flags.Writes() && h.failed == nil {
 				h.failed = err

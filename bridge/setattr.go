@@ -64,10 +64,16 @@ func (t *Tree) attrOf(ctx context.Context, n *Node, h *Handle) (Attr, error) {
 // change has the backend change attributes of n, which are a now, and tells
 // the doors. n.opMu and renameMu are held.
 func (t *Tree) change(ctx context.Context, d Door, n *Node, h *Handle, a Attr, set SetAttr) (Attr, error) {
+	set = t.withoutSame(set, a)
 	if set.Valid == 0 {
 		return a, nil
 	}
-	if set.Any(SetSize | setTimes) {
+	if t.mayDefer(n, set) {
+		a = t.deferChange(n, set)
+		t.publishSetAttr(d, n, set)
+		return a, nil
+	}
+	if set.Any(SetSize|setTimes) || t.isDeferred(n) {
 		// What was written before goes before.
 		if err := t.flush(ctx, n); err != nil {
 			return Attr{}, err
@@ -92,6 +98,27 @@ func (t *Tree) change(ctx context.Context, d Door, n *Node, h *Handle, a Attr, s
 	}
 	t.publishSetAttr(d, n, set)
 	return t.attrOf(ctx, n, h)
+}
+
+// withoutSame leaves out of a change what a slow backend has already. Others
+// give the file a new ctime, which a slow one does not know.
+func (t *Tree) withoutSame(set SetAttr, a Attr) SetAttr {
+	if !t.traits.Slow || !a.Ctime.Equal(a.Mtime) {
+		return set
+	}
+	if set.Any(setOwner) && (!set.Has(SetUID) || set.UID == a.UID) && (!set.Has(SetGID) || set.GID == a.GID) {
+		set = set.Without(setOwner)
+	}
+	if set.Has(SetMode) && set.Mode&0o7777 == a.Perm() {
+		set = set.Without(SetMode)
+	}
+	return set
+}
+
+func (t *Tree) isDeferred(n *Node) bool {
+	t.mu.Lock()
+	defer t.unlock()
+	return n.deferred.Valid != 0
 }
 
 // applyLocked makes a change to what is remembered of n.

@@ -108,6 +108,14 @@ func (f *File) Settle(ctx context.Context) error {
 	return nil
 }
 
+// Sent reports whether all that was written is on its way, if it has not
+// arrived.
+func (f *File) Sent() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.dirty) == 0
+}
+
 // Dirty reports whether there is data that its source does not have yet.
 func (f *File) Dirty() bool {
 	f.mu.Lock()

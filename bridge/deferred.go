@@ -1,0 +1,94 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"sync"
+)
+
+// An OrderedFile of a slow backend says whether what is asked of it is done in
+// the order in which it is asked, so that a change of attributes need not wait
+// for the answer to a write. Without it, it waits.
+type OrderedFile interface {
+	Ordered() bool
+}
+
+// mayDefer reports whether a change of n can travel with the data that is
+// written behind: mode and times of a file that is still open from when it was
+// made. (A kernel does not say through which open file they are changed.)
+// Whoever looks sees the change at once; should it fail after all, flush, fsync
+// or close tell.
+func (t *Tree) mayDefer(n *Node, set SetAttr) bool {
+	if !t.traits.Slow || set.Without(SetMode|setTimes|SetAtimeNow|SetMtimeNow).Valid != 0 {
+		return false
+	}
+	t.mu.Lock()
+	defer t.unlock()
+	for h := range n.handles {
+		if h.made && h.flags.Writes() {
+			return true
+		}
+	}
+	return false
+}
+
+// deferChange remembers a change of n to be sent by flush.
+func (t *Tree) deferChange(n *Node, set SetAttr) Attr {
+	t.mu.Lock()
+	defer t.unlock()
+	t.changedLocked(n)
+	t.applyLocked(n, set)
+	n.modified = true
+	n.deferred = n.deferred.with(set)
+	n.deferrals++
+	return t.shownLocked(n)
+}
+
+// with returns the change of s and then of more.
+func (s SetAttr) with(more SetAttr) SetAttr {
+	if more.Has(SetMode) {
+		s.Mode = more.Mode
+	}
+	if more.Has(SetAtime) {
+		s.Atime = more.Atime
+		s.Valid &^= SetAtimeNow
+	}
+	if more.Has(SetMtime) {
+		s.Mtime = more.Mtime
+		s.Valid &^= SetMtimeNow
+	}
+	s.Valid |= more.Valid
+	return s
+}
+
+// settle waits until what was written to n has reached the backend, and what
+// was deferred, which goes behind it. The error is that of a failed change or
+// of waiting; those of writes stay with the content.
+func (t *Tree) settle(ctx context.Context, n *Node) error {
+	t.mu.Lock()
+	content, set, deferrals := n.content, n.deferred, n.deferrals
+	t.unlock()
+	if set.Valid == 0 {
+		return content.Settle(ctx)
+	}
+	h := t.anyHandle(n, true)
+	if h == nil {
+		return content.Settle(ctx)
+	}
+	defer h.done()
+	var err, serr error
+	if o, ok := h.file.(OrderedFile); ok && o.Ordered() && content.Sent() {
+		var both sync.WaitGroup
+		both.Go(func() { serr = h.file.SetAttr(ctx, set) })
+		err = content.Settle(ctx)
+		both.Wait()
+	} else if err = content.Settle(ctx); err == nil {
+		serr = h.file.SetAttr(ctx, set)
+	}
+	t.mu.Lock()
+	if n.deferrals == deferrals && ctx.Err() == nil {
+		n.deferred = SetAttr{}
+	}
+	t.unlock()
+	return errors.Join(err, serr)
+}
