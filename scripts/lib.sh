@@ -53,6 +53,7 @@ build() {
 # begin makes the directory $work for what follows, and sees to its end.
 begin() {
 	work=$(mktemp -d /tmp/sftpbridge.XXXXXX)
+	out=$work/out
 	trap finish EXIT
 	trap 'exit 1' INT TERM HUP
 	ssh-keygen -q -t ed25519 -N '' -f "$work/key"
@@ -89,7 +90,7 @@ summary() {
 check() {
 	local name=$1
 	shift
-	timeout -k 5 "${limit:-120}" bash -eu -o pipefail -c '"$@"' check "$@" >"${out:=$work/out}" 2>&1 </dev/null
+	timeout -k 5 "${limit:-120}" bash -eu -o pipefail -c '"$@"' check "$@" >"$out" 2>&1 </dev/null
 	count "$name" $?
 }
 
@@ -182,7 +183,7 @@ doors_open() {
 # check_stop ends the bridge by SIGTERM: it has to exit 0, and leave nothing
 # mounted.
 check_stop() {
-	local m status
+	local m status out=$work/bridge.log
 	kill -TERM $bridge_pid
 	poll 40 gone $bridge_pid || kill -KILL $bridge_pid
 	wait $bridge_pid
@@ -190,7 +191,6 @@ check_stop() {
 	for m in "${mounts[@]}"; do
 		grep -qF " $m " /proc/self/mounts && status="$status, $m is still mounted"
 	done
-	out=$work/bridge.log
 	count "SIGTERM closes everything and exits 0" "$status"
 }
 
