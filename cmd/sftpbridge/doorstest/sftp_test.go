@@ -31,6 +31,7 @@ const (
 	fxpWrite    = 6
 	fxpLstat    = 7
 	fxpSetstat  = 9
+	fxpFsetstat = 10
 	fxpOpendir  = 11
 	fxpReaddir  = 12
 	fxpRemove   = 13
