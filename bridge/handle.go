@@ -214,14 +214,18 @@ func (h *Handle) SetAttrAs(ctx context.Context, c Caller, set SetAttr) (Attr, er
 }
 
 // Flush waits for what was written and returns the first error of a write that
-// was not told yet: what close(2) of one of its descriptors does.
+// Sync has not told yet: what close(2) of one of its descriptors does. The
+// next Flush tells it again, since a process that was forked flushes, without
+// anybody hearing of it, when it executes another program.
 func (h *Handle) Flush(ctx context.Context) error {
 	if !h.flags.Writes() {
 		return nil
 	}
 	err := h.tree.flush(ctx, h.node)
 	if err == nil {
-		err = h.takeFailed()
+		h.tree.mu.Lock()
+		err = h.failed
+		h.tree.unlock()
 	}
 	return h.fail("flush", err)
 }
