@@ -64,3 +64,28 @@ func heap() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
+
+// A ghostly backend lists names that are not there, without end.
+type ghostly struct{ endless }
+
+func (b ghostly) Lstat(ctx context.Context, name string) (bridge.Attr, error) {
+	return b.FS.Lstat(ctx, name)
+}
+
+// TestListingOfNothing: a listing goes on even if nothing in it is there.
+func TestListingOfNothing(t *testing.T) {
+	v := newView(t, newTree(t, ghostly{endless{memfs.New()}}), &bridge.Avatar{})
+	d, err := v.OpenDirectory(ctx, "/")
+	must(t, err)
+	n := 0
+	for e, err := range d.Entries(ctx) {
+		must(t, err)
+		if n++; n > 2 && e.Full {
+			t.Fatalf("%+v is there", e)
+		}
+		if n == 1000 {
+			break
+		}
+	}
+	must(t, d.Close())
+}

@@ -110,17 +110,30 @@ func (v *View) OpenDirectory(ctx context.Context, path string) (ServerDir, error
 // that nothing is held while they are on their way to a client.
 const listBatch = 128
 
+// maxGone is how many entries in a row are left out because they are gone. Who
+// lists more names that are not there gets them shown, lest a request for
+// some entries takes for ever.
+const maxGone = 500
+
 func (d *viewDir) Entries(ctx context.Context) iter.Seq2[DirEntry, error] {
 	return func(yield func(DirEntry, error) bool) {
+		gone := 0 // in a row
 		for off := uint64(0); ; {
 			batch, err := d.batch(ctx, off)
 			off += uint64(len(batch))
 			d.d.Passed(off)
 			for _, e := range batch {
-				if e, ok, err := d.complete(ctx, e); ok || err != nil {
-					if !yield(e, err) || err != nil {
-						return
-					}
+				whole, ok, err := d.complete(ctx, e)
+				switch {
+				case ok:
+					gone = 0
+				case e.Name != "" && gone < maxGone:
+					gone++
+				case e.Name != "":
+					whole, ok = DirEntry{Name: e.Name, Attr: Attr{Mode: e.Attr.Type()}}, true
+				}
+				if (ok || err != nil) && (!yield(whole, err) || err != nil) {
+					return
 				}
 			}
 			if err != nil {

@@ -56,6 +56,10 @@ func (d *door) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryLis
 	})
 }
 
+// maxGone is how many entries in one answer are looked up in vain: who lists
+// names that are not there must not keep others waiting.
+const maxGone = 500
+
 // ReadDirPlus lists names with their nodes and attributes, which saves the
 // kernel looking them up.
 func (d *door) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
@@ -64,6 +68,7 @@ func (d *door) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntr
 	if !code.Ok() {
 		return code
 	}
+	gone := 0
 	return d.list(in, func(dir *dir, e bridge.DirEntry, next uint64) bool {
 		size := (direntPlusSize + len(e.Name) + direntAlign - 1) &^ (direntAlign - 1)
 		if len(out.Bytes())+size > int(in.Size) {
@@ -77,8 +82,12 @@ func (d *door) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntr
 			return out.AddDirLookupEntry(entry) != nil
 		}
 		n, a, err := dir.h.Lookup(d.ctx, c, e)
-		switch code := status(err); code {
-		case fuse.OK:
+		code := status(err)
+		if code == fuse.ENOENT {
+			gone++
+		}
+		switch {
+		case code.Ok():
 			entry.Ino = d.nodes.id(n)
 			entry.Mode = a.Mode
 			if reply := out.AddDirLookupEntry(entry); reply != nil {
@@ -87,7 +96,7 @@ func (d *door) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntr
 			}
 			d.tree.Forget(n, 1)
 			return false
-		case fuse.ENOENT: // it went since the directory was listed
+		case code == fuse.ENOENT && gone <= maxGone: // it went since the directory was listed
 			return true
 		default: // the name may be listed, what it means is not for the caller
 			return out.AddDirLookupEntry(entry) != nil
