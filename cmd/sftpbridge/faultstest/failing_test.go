@@ -340,8 +340,13 @@ func TestFailingRequests(t *testing.T) {
 	}
 	for name, d := range doors {
 		runs, sprung := 0, make(map[string]int)
-		for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EACCES} {
-			for n := 1; ; n++ {
+		errnos := []syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EACCES}
+		step := len(errnos) // each request fails with one of them
+		if *rounds > 1 {
+			step = 1 // or with all
+		}
+		for i, errno := range errnos {
+			for n := 1 + i%step; ; n += step {
 				p.set(n, errno)
 				what := r.runStages(t, d, p, fmt.Sprintf("%s-%d-%d", name, errno, n), errno)
 				if t.Failed() {

@@ -103,7 +103,8 @@ func TestFaults(t *testing.T) {
 		for _, i := range rnd.Perm(len(faults)) {
 			t.Logf("%s", faults[i].name)
 			faults[i].run(r, rnd)
-			time.Sleep(timeout / 4)
+			eventually(t, "after "+faults[i].name, func() error { return doors["mount"].free("") })
+			time.Sleep(timeout / 2)
 			if t.Failed() {
 				break
 			}

@@ -30,9 +30,12 @@ func TestDiskFull(t *testing.T) {
 			if err := writeAll(f, 16<<10); err != nil {
 				t.Fatal(err)
 			}
-			for range 2 { // the second time everything is full from the start
+			for i := range 2 { // the second time everything is full from the start
 				if err := fill(d); !isNoSpace(err) {
-					t.Errorf("filling the file system: %v, want ENOSPC", err)
+					var st syscall.Statfs_t
+					syscall.Statfs(r.upstream, &st)
+					large, _ := up.stat("large")
+					t.Errorf("filling the file system, run %d: %v, want ENOSPC; large is %v, %d blocks are free", i, err, large, st.Bfree)
 				}
 			}
 			if _, err := f.WriteAt(make([]byte, 64<<10), 16<<10); err == nil {

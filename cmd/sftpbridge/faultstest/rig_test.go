@@ -34,6 +34,7 @@ var command string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	flag.Set("test.parallel", "4") // they wait most of the time
 	os.Exit(runTests(m))
 }
 
@@ -172,19 +173,23 @@ func freeAddr(t *testing.T) string {
 // it, which it has to do cleanly.
 func (r *rig) start() {
 	r.t.Helper()
-	r.process = startProcess(r.t, r.args)
-	p := r.process
-	r.t.Cleanup(func() {
-		p.stop()
-		takeAway(r.mount)
-	})
-	select {
-	case r.addr = <-p.ready:
-	case <-p.ended:
-		r.t.Fatalf("sftpbridge ended: %v", p.err)
-	case <-time.After(slack):
-		r.t.Fatal("sftpbridge was not ready within a minute")
+	for range 10 { // the deadlines are short, and the machine may be busy
+		p := startProcess(r.t, r.args)
+		r.process = p
+		select {
+		case r.addr = <-p.ready:
+			r.t.Cleanup(func() {
+				p.stop()
+				takeAway(r.mount)
+			})
+			return
+		case <-p.ended:
+		case <-time.After(slack):
+			r.t.Error("sftpbridge was not ready within a minute")
+			p.kill()
+		}
 	}
+	r.t.Fatalf("sftpbridge does not start: %v", r.process.err)
 }
 
 // takeAway takes a mount away that is left over, and wakes who waits on it.
