@@ -1,6 +1,7 @@
 package faultstest
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -78,7 +79,13 @@ func (d mountDoor) free(name string) error {
 }
 
 // An sftpDoor is an SFTP client.
-type sftpDoor struct{ c *sftp.Client }
+type sftpDoor struct {
+	c    *sftp.Client
+	conn *ssh.Client
+}
+
+// close logs out.
+func (d sftpDoor) close() error { return errors.Join(d.c.Close(), d.conn.Close()) }
 
 func (d sftpDoor) open(name string, flags int) (file, error) { return d.c.OpenFile("/"+name, flags) }
 func (d sftpDoor) mkdir(name string) error                   { return d.c.Mkdir("/" + name) }
@@ -123,7 +130,7 @@ func (r *rig) dial() (sftpDoor, error) {
 		client.Close()
 		return sftpDoor{}, err
 	}
-	return sftpDoor{c}, nil
+	return sftpDoor{c, client}, nil
 }
 
 // A doorKind is one of the two doors.
@@ -140,7 +147,7 @@ var doorKinds = []doorKind{
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { d.c.Close() })
+		t.Cleanup(func() { d.close() })
 		return d
 	}},
 }

@@ -205,7 +205,7 @@ func soakWorks(r *rig, d door) map[string]func(dir string, n int) error {
 				return err
 			}
 			_, err = in.list("")
-			return errors.Join(err, in.c.Close())
+			return errors.Join(err, in.close())
 		},
 	}
 }
