@@ -169,7 +169,7 @@ programs() {
 	program "fio --verify, O_DIRECT" prog_fio "$1/fio-direct" psync --direct=1 --bsrange=4k-128k
 	program "stress-ng files" prog_stress "$1/files" hdd fallocate seek readahead filename copy-file fiemap sendfile splice \
 		sync-file utime access chmod chown flock lockf fcntl iomix locka lockofd fpunch fsize fstat revio touch mmap msync
-	program "stress-ng directories" prog_stress "$1/dirs" dir dirdeep dirmany dentry link symlink rename getdent inotify \
-		open xattr
+	program "stress-ng directories" prog_stress "$1/dirs" dir dirdeep dirmany dentry link symlink rename getdent inotify open
+	[ "$backend" = upstream ] || program "stress-ng extended attributes" prog_stress "$1/xattr" xattr
 	program "locks between processes" prog_locks "$1/locks"
 }

@@ -13,6 +13,7 @@ smoke_packages || exit 1
 packages go:golang pg_lsclusters:postgresql borg:borgbackup restic:restic stress-ng:stress-ng fio:fio python3:python3 \
 	setfattr:attr runuser:util-linux || exit 1
 [ -n "${SFTPBRIDGE_BUILT:-}" ] || build || exit 1
+limit=600 # seconds for each
 begin
 chmod 755 "$work"
 : >"$work/known_hosts"
