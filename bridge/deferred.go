@@ -1,17 +1,6 @@
 package bridge
 
-import (
-	"context"
-	"errors"
-	"sync"
-)
-
-// An OrderedFile of a slow backend says whether what is asked of it is done in
-// the order in which it is asked, so that a change of attributes need not wait
-// for the answer to a write. Without it, it waits.
-type OrderedFile interface {
-	Ordered() bool
-}
+import "context"
 
 // mayDefer reports whether a change of n can travel with the data that is
 // written behind: mode and times of a file that is still open from when it was
@@ -39,6 +28,11 @@ func (t *Tree) deferChange(n *Node, set SetAttr) Attr {
 	t.changedLocked(n)
 	t.applyLocked(n, set)
 	n.modified = true
+	if n.seen && set.Any(setTimes) && !set.Has(setTimes) {
+		// The protocol sets both: what is known need not be asked for.
+		other := SetAttr{Valid: setTimes &^ set.Valid, Atime: n.attr.Atime, Mtime: n.attr.Mtime}
+		n.deferred = n.deferred.with(other)
+	}
 	n.deferred = n.deferred.with(set)
 	n.deferrals++
 	return t.shownLocked(n)
@@ -76,19 +70,16 @@ func (t *Tree) settle(ctx context.Context, n *Node) error {
 		return content.Settle(ctx)
 	}
 	defer h.done()
-	var err, serr error
-	if o, ok := h.file.(OrderedFile); ok && o.Ordered() && content.Sent() {
-		var both sync.WaitGroup
-		both.Go(func() { serr = h.file.SetAttr(ctx, set) })
-		err = content.Settle(ctx)
-		both.Wait()
-	} else if err = content.Settle(ctx); err == nil {
-		serr = h.file.SetAttr(ctx, set)
+	// The last write changes the times, so that it has to have arrived.
+	err := content.Settle(ctx)
+	if err != nil {
+		return err
 	}
+	err = h.file.SetAttr(ctx, set)
 	t.mu.Lock()
 	if n.deferrals == deferrals && ctx.Err() == nil {
 		n.deferred = SetAttr{}
 	}
 	t.unlock()
-	return errors.Join(err, serr)
+	return err
 }

@@ -410,7 +410,11 @@ func TestSlowIsAsFast(t *testing.T) {
 			e1, o1 := randomOp(fast, c, op, from, to, data)
 			e2, o2 := randomOp(far, c, op, from, to, data)
 			if bridge.Errno(e1) != bridge.Errno(e2) || o1 != o2 {
-				t.Fatalf("seed %d, step %d, op %d %v %v:\nfast %v %.80q\nslow %v %.80q", seed, step, op, from, to, e1, o1, e2, o2)
+				at := 0
+				for at < min(len(o1), len(o2)) && o1[at] == o2[at] {
+					at++
+				}
+				t.Fatalf("seed %d, step %d, op %d %v %v:\nfast %v %d bytes, %.40q from %d\nslow %v %d bytes, %.40q", seed, step, op, from, to, e1, len(o1), o1[at:], at, e2, len(o2), o2[at:])
 			}
 		}
 	}

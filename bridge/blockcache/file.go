@@ -159,5 +159,6 @@ func (f *File) fillBlock(p []byte, idx int64, version uint64, buf *buffer) bool 
 		return false
 	}
 	f.storeLocked(idx, p, buf)
+	f.overlayLocked(buf.b[:len(p)], idx*BlockSize)
 	return true
 }

@@ -108,14 +108,6 @@ func (f *File) Settle(ctx context.Context) error {
 	return nil
 }
 
-// Sent reports whether all that was written is on its way, if it has not
-// arrived.
-func (f *File) Sent() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return len(f.dirty) == 0
-}
-
 // Dirty reports whether there is data that its source does not have yet.
 func (f *File) Dirty() bool {
 	f.mu.Lock()
@@ -242,6 +234,7 @@ func (f *File) sent(e *extent, err error, room []*buffer, purged uint64) {
 	if err != nil {
 		f.failLocked(e, err)
 	} else {
+		f.version++ // what was read before it arrived is worthless
 		if e.n > 0 {
 			f.recordLocked(e.data(), e.off)
 			if f.purged == purged {

@@ -357,3 +357,43 @@ func TestWhatWasWrittenIsNotFetched(t *testing.T) {
 		}
 	}
 }
+
+// TestFillDuringWrite has data read ahead while a write is in flight: what the
+// source had before the write arrived must not stay in the cache.
+func TestFillDuringWrite(t *testing.T) {
+	_, f := newFile(t, 64<<20)
+	src := newSource(1000, 1)
+	arrive := make(chan struct{})
+	src.before = func(ctx context.Context, isWrite bool, off, n int64) error {
+		if isWrite {
+			<-arrive
+		}
+		return nil
+	}
+	want := bytes.Clone(src.data)
+	copy(want[100:], "new")
+	write(t, f, src, []byte("new"), 100)
+	version := f.Version()
+	old := make([]byte, 1000)
+	if _, err := src.ReadAt(context.Background(), old, 0); err != nil && err != io.EOF {
+		t.Fatal(err)
+	}
+	for _, arrived := range []bool{false, true} {
+		if arrived {
+			close(arrive)
+			flush(t, f)
+		}
+		f.FillVersion(old, 0, version)
+		got := make([]byte, 1000)
+		if _, err := f.ReadAt(context.Background(), src, got, 0, 1000); err != nil && err != io.EOF {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("arrived %v: wrong data", arrived)
+		}
+		if !arrived {
+			f.Invalidate()
+			version = f.Version()
+		}
+	}
+}

@@ -47,10 +47,9 @@ type file struct {
 }
 
 var (
-	_ bridge.File        = (*file)(nil)
-	_ bridge.CopyFile    = (*file)(nil)
-	_ bridge.OpenedFile  = (*file)(nil)
-	_ bridge.OrderedFile = (*file)(nil)
+	_ bridge.File       = (*file)(nil)
+	_ bridge.CopyFile   = (*file)(nil)
+	_ bridge.OpenedFile = (*file)(nil)
 )
 
 // newFile returns the file that OPEN gave the handle h for, with what is known
@@ -70,14 +69,6 @@ func newFile(o *opening, s *session, h string, a bridge.Attr) *file {
 // Opened implements bridge.OpenedFile: what the LSTAT told that was sent with
 // OPEN.
 func (fl *file) Opened() (bridge.Attr, bool) { return fl.opened, fl.opened.Mode != 0 }
-
-// Ordered implements bridge.OrderedFile: a server does what it is asked on one
-// session for one handle in order.
-func (fl *file) Ordered() bool {
-	fl.mu.Lock()
-	defer fl.mu.Unlock()
-	return len(fl.handles) == 1
-}
 
 // dress gives a new file, which has the attributes now, what it lacks of attr:
 // what the umask of the upstream has cut of its mode, its owner, its times.
