@@ -235,7 +235,7 @@ func TestOpenFlags(t *testing.T) {
 		}
 		h = r.open("f", sshfx.FlagRead|sshfx.FlagExclusive) // EXCL without CREAT is nothing
 		r.status(sshfx.PacketTypeClose, h)
-		h = r.open("f", sshfx.FlagRead|sshfx.FlagWrite|sshfx.FlagTruncate)
+		r.open("f", sshfx.FlagRead|sshfx.FlagWrite|sshfx.FlagTruncate)
 		if fi, _ := os.Stat(home + "/f"); fi.Size() != 0 {
 			t.Errorf("after TRUNC the file has %d bytes", fi.Size())
 		}

@@ -196,17 +196,15 @@ func (c *compiler) rules(path string, rules []ruleConfig) bridge.Rules {
 // accountOf is the configuration of the account name as a user; "" is the
 // account that runs this process.
 func accountOf(name string) (userConfig, error) {
-	var account *user.User
-	var err error
 	if name != "" {
-		account, err = user.Lookup(name)
-		if err != nil {
+		if _, err := user.Lookup(name); err != nil {
 			return userConfig{}, fmt.Errorf("no account %q on this machine: %w", name, err)
 		}
 		return userConfig{Name: name}, nil
 	}
 	uid, gid := uint32(os.Geteuid()), uint32(os.Getegid())
-	if account, err = user.LookupId(fmt.Sprint(uid)); err != nil {
+	account, err := user.LookupId(fmt.Sprint(uid))
+	if err != nil {
 		return userConfig{Name: fmt.Sprint(uid), UID: &uid, GID: &gid}, nil
 	}
 	return userConfig{Name: account.Username}, nil

@@ -209,7 +209,7 @@ func compareTrees(t *testing.T, who string, want, got map[string]string) {
 	}
 	for _, path := range slices.Sorted(maps.Keys(got)) {
 		if _, ok := want[path]; !ok {
-			t.Error(fmt.Sprintf("%q is %.100q for %s and not at the mount", path, got[path], who))
+			t.Errorf("%q is %.100q for %s and not at the mount", path, got[path], who)
 		}
 	}
 }
