@@ -8,8 +8,9 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// retryTime is for how long a thread that was told ESTALE is expected back.
-const retryTime = 100 * time.Millisecond
+// retryTime is for how long a thread that was told ESTALE is expected back: long
+// enough for a busy machine.
+const retryTime = 5 * time.Second
 
 // A retries notes which threads were told ESTALE, upon which the kernel looks
 // a name up once more before it gives up.
