@@ -48,21 +48,36 @@ func usageOf(t *testing.T, pid int) usage {
 }
 
 // noGrowth waits until the process has no more descriptors than before, but
-// for those of a second connection and the like.
+// for those of a second connection and of the pipes through which the mount
+// answers.
 func noGrowth(t *testing.T, pid int, before usage) {
 	t.Helper()
-	const spare = 4
+	const spare = 8
 	eventually(t, "descriptors", func() error {
 		if now := usageOf(t, pid); now.descriptors > before.descriptors+spare {
-			return fmt.Errorf("%v, and before the faults %v", now, before)
+			return fmt.Errorf("%v, and before the faults %v: %v", now, before, targets(pid))
 		}
 		return nil
 	})
 	now := usageOf(t, pid)
-	t.Logf("before: %v; after: %v", before, now)
+	t.Logf("before: %v; after: %v: %v", before, now, targets(pid))
 	if now.threads > before.threads+40 {
 		t.Errorf("%d threads, and before the faults %d", now.threads, before.threads)
 	}
+}
+
+// targets counts what the descriptors of a process are of.
+func targets(pid int) map[string]int {
+	kinds := make(map[string]int)
+	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, link := range links {
+		target, err := os.Readlink(link)
+		if err == nil {
+			kind, _, _ := strings.Cut(target, ":[")
+			kinds[kind]++
+		}
+	}
+	return kinds
 }
 
 // noneStuck waits until no thread of the process, nor of this one, is in
