@@ -16,7 +16,7 @@ import (
 )
 
 // grace is what the bridge of these tests leaves clients to log in.
-const grace = "        login_grace: 3s\n"
+const grace = "        login_grace: 4s\n"
 
 const noPenalties = "        penalties: false\n"
 
