@@ -27,5 +27,11 @@
 // Packets are up to 256 KiB, as limits@openssh.com says; a longer one ends the
 // session. The handles of a session, the bytes that its requests in flight may
 // hold, the sessions of a connection and the connections of the server are
-// bounded. A client that sends more is not read from until there is room.
+// bounded. A client that sends more is not read from until there is room. An
+// idle connection has small buffers.
+//
+// Connections that have not logged in are bounded in all and by address, and
+// end after the login grace. An address that keeps failing to log in, and a
+// network of such, is refused for a while, longer each time: see penalties.
+// SECURITY.md lists what is held against whom, with the tests.
 package sftpsrv
