@@ -1,7 +1,6 @@
 package doorstest
 
 import (
-	"fmt"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
