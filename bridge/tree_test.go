@@ -407,8 +407,8 @@ func TestSlowIsAsFast(t *testing.T) {
 		for step := range 300 {
 			op, from, to := rnd.IntN(10), randomPath(rnd, names), randomPath(rnd, names)
 			data := strings.Repeat(string(rune('a'+step%26)), rnd.IntN(3000))
-			e1, o1 := randomOp(fast, c, op, from, to, data)
-			e2, o2 := randomOp(far, c, op, from, to, data)
+			o1, e1 := randomOp(fast, c, op, from, to, data)
+			o2, e2 := randomOp(far, c, op, from, to, data)
 			if bridge.Errno(e1) != bridge.Errno(e2) || o1 != o2 {
 				at := 0
 				for at < min(len(o1), len(o2)) && o1[at] == o2[at] {
@@ -441,10 +441,10 @@ func at(tree *bridge.Tree, c bridge.Caller, path []string) (*bridge.Node, string
 	return dir, path[len(path)-1], nil
 }
 
-func randomOp(tree *bridge.Tree, c bridge.Caller, op int, from, to []string, data string) (error, string) {
+func randomOp(tree *bridge.Tree, c bridge.Caller, op int, from, to []string, data string) (string, error) {
 	dir, name, err := at(tree, c, from)
 	if err != nil {
-		return err, ""
+		return "", err
 	}
 	switch op {
 	case 0:
@@ -479,7 +479,7 @@ func randomOp(tree *bridge.Tree, c bridge.Caller, op int, from, to []string, dat
 			if h, err = tree.Open(ctx, c, n, syscall.O_RDONLY); err == nil {
 				buf := make([]byte, 8192)
 				got, _ := h.ReadAt(ctx, buf, 0)
-				return h.Close(ctx), string(buf[:got])
+				return string(buf[:got]), h.Close(ctx)
 			}
 		}
 	case 9:
@@ -492,9 +492,9 @@ func randomOp(tree *bridge.Tree, c bridge.Caller, op int, from, to []string, dat
 					names = append(names, e.Name)
 				}
 				sort.Strings(names)
-				return d.Close(), strings.Join(names, " ")
+				return strings.Join(names, " "), d.Close()
 			}
 		}
 	}
-	return err, ""
+	return "", err
 }

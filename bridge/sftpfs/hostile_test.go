@@ -68,7 +68,7 @@ var (
 
 // scripted returns a session on a server that answers each request with the
 // next packet of script, whatever it is, and what to call at the end.
-func scripted(t testing.TB, script []byte, timeout time.Duration) (*session, error, func()) {
+func scripted(t testing.TB, script []byte, timeout time.Duration) (*session, func(), error) {
 	t.Helper()
 	client, server := net.Pipe()
 	var wg sync.WaitGroup
@@ -91,13 +91,13 @@ func scripted(t testing.TB, script []byte, timeout time.Duration) (*session, err
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	s, err := newSession(ctx, client, timeout, nil, func() {})
-	return s, err, func() {
+	return s, func() {
 		cancel()
 		s.fail(os.ErrClosed)
 		<-s.finished
 		server.Close()
 		wg.Wait()
-	}
+	}, err
 }
 
 // alone returns an FS without a pool, whose operations get the session s.
@@ -163,7 +163,7 @@ func TestHostileServer(t *testing.T) {
 		{"fewer names than said", "readdir", listing(packet(fxName, 4, 2, "a", "", 0))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s, err, end := scripted(t, append(version(allExtensions...), c.script...), 10*time.Second)
+			s, end, err := scripted(t, append(version(allExtensions...), c.script...), 10*time.Second)
 			defer end()
 			if err != nil {
 				t.Fatal(err)
@@ -185,7 +185,7 @@ func TestHostileServer(t *testing.T) {
 		"short extensions": packet(2, 0, 3, 100),
 		"nothing":          nil,
 	} {
-		s, err, end := scripted(t, script, 10*time.Second)
+		s, end, err := scripted(t, script, 10*time.Second)
 		if err == nil {
 			t.Errorf("%s was taken for a server", name)
 		}
@@ -203,7 +203,7 @@ func TestEntries(t *testing.T) {
 		"what", "", 0,
 		"all", "", fields(1|2|4|8, uint64(7), 1, 2, typeRegular|0o4711, 8, 9))
 	script := bytes.Join([][]byte{version(), packet(fxHandle, 1, "h"), names, packet(fxStatus, 3, 1, "", "")}, nil)
-	s, err, end := scripted(t, script, 10*time.Second)
+	s, end, err := scripted(t, script, 10*time.Second)
 	defer end()
 	if err != nil {
 		t.Fatal(err)
@@ -267,7 +267,7 @@ func FuzzSession(f *testing.F) {
 	f.Add(bytes.Join([][]byte{look, packet(fxStatus, 3, 4, "Failure", ""), packet(fxAttrs, 4, linkAttrs)}, nil))
 	f.Add(packet(fxAttrs, 1, -1<<31, -1, "x"))
 	f.Fuzz(func(t *testing.T, script []byte) {
-		s, err, end := scripted(t, append(version(allExtensions...), script...), 50*time.Millisecond)
+		s, end, err := scripted(t, append(version(allExtensions...), script...), 50*time.Millisecond)
 		defer end()
 		if err != nil {
 			return
