@@ -10,7 +10,7 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-var idle = flag.Int("idle", 100, "idle sessions to measure the memory of")
+var idle = flag.Int("idle", 50, "idle sessions to measure the memory of")
 
 // TestIdleSessions: each idle connection with a session costs the process
 // little memory. The race detector makes it several times as much.
