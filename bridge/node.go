@@ -273,6 +273,7 @@ func (t *Tree) hangLocked(n *Node, e entry) (was *Node) {
 	}
 	e.dir.children[e.name] = n
 	n.names = append(n.names, e)
+	t.rememberIDLocked(n)
 	t.unrefLocked(n, 1)
 	return was
 }
@@ -284,6 +285,21 @@ func (n *Node) linkCountUntilLocked() time.Time {
 		return time.Time{}
 	}
 	return n.attrUntil
+}
+
+// forgetIDLocked has n, which is being removed, not be found by its identity:
+// the backend may give that to the next file at once.
+func (t *Tree) forgetIDLocked(n *Node) {
+	if t.byID[n.fileID] == n {
+		delete(t.byID, n.fileID)
+	}
+}
+
+// rememberIDLocked has n be found by its identity, which is no other node's.
+func (t *Tree) rememberIDLocked(n *Node) {
+	if n.fileID != (FileID{}) && t.byID[n.fileID] == nil {
+		t.byID[n.fileID] = n
+	}
 }
 
 // unhangLocked takes the name e from n.

@@ -58,12 +58,20 @@ func (t *Tree) remove(ctx context.Context, c Caller, dir *Node, name string, isD
 		return err
 	}
 	t.openNow(ctx, n)
+	t.mu.Lock()
+	if isDir || a.Nlink <= 1 {
+		t.forgetIDLocked(n)
+	}
+	t.unlock()
 	if isDir {
 		err = t.backend.Rmdir(ctx, child(path, name))
 	} else {
 		err = t.backend.Remove(ctx, child(path, name))
 	}
 	if err != nil {
+		t.mu.Lock()
+		t.rememberIDLocked(n)
+		t.unlock()
 		t.doubt(dir, name)
 		return err
 	}

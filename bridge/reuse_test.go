@@ -1,0 +1,98 @@
+package bridge_test
+
+import (
+	"context"
+	"syscall"
+	"testing"
+	"time"
+
+	"sftpbridge/bridge"
+	"sftpbridge/bridge/memfs"
+)
+
+// A reusing backend has one inode number, as if each file got that of the one
+// that was removed last, and calls removed before it says that a file is gone.
+type reusing struct {
+	*memfs.FS
+	removed func()
+}
+
+func (r *reusing) Lstat(ctx context.Context, name string) (bridge.Attr, error) {
+	a, err := r.FS.Lstat(ctx, name)
+	if name != "." {
+		a.ID.Ino = 99
+	}
+	return a, err
+}
+
+func (r *reusing) Rmdir(ctx context.Context, name string) error {
+	err := r.FS.Rmdir(ctx, name)
+	if r.removed != nil {
+		r.removed()
+	}
+	return err
+}
+
+// TestReusedInode removes a directory that is still in use, of which the next
+// one gets the inode number: they are not the same.
+func TestReusedInode(t *testing.T) {
+	b := &reusing{FS: memfs.New()}
+	tree := newTree(t, b)
+	c := bridge.Caller{Avatar: &bridge.Avatar{Name: "root"}, Door: tree.NewDoor()}
+	mkdir := func(name string) *bridge.Node {
+		n, _, err := tree.Mkdir(ctx, c, tree.Root(), name, bridge.SetAttr{Valid: bridge.SetMode, Mode: 0o755})
+		if err != nil {
+			t.Error(err)
+			return nil
+		}
+		t.Cleanup(func() { tree.Forget(n, 1) })
+		return n
+	}
+	remove := func(name string) {
+		t.Helper()
+		if err := tree.Rmdir(ctx, c, tree.Root(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := mkdir("a")
+	remove("a")
+	second := mkdir("a")
+	if second == first {
+		t.Error("made after the removal: the same node")
+	}
+	if _, err := tree.GetAttr(ctx, c, second); err != nil {
+		t.Error(err)
+	}
+
+	// Made while the tree does not know yet that the removal is done.
+	made := make(chan *bridge.Node, 1)
+	b.removed = func() {
+		b.removed = nil
+		go func() { made <- mkdir("b") }()
+		select {
+		case n := <-made:
+			made <- n
+		case <-time.After(time.Second): // the names may share a lock
+		}
+	}
+	remove("a")
+	third := <-made
+	if third == second {
+		t.Error("made during the removal: the same node")
+	}
+	if n, _, err := tree.Mkdir(ctx, c, third, "x", bridge.SetAttr{}); err != nil {
+		t.Error(err)
+	} else {
+		tree.Forget(n, 1)
+	}
+
+	// A removal that fails changes nothing.
+	if err := tree.Rmdir(ctx, c, tree.Root(), "b"); bridge.Errno(err) != syscall.ENOTEMPTY {
+		t.Errorf("rmdir of what is not empty: %v", err)
+	}
+	if n, _, err := tree.Lookup(ctx, c, tree.Root(), "b"); err != nil || n != third {
+		t.Errorf("lookup: %v, %v", n == third, err)
+	} else {
+		tree.Forget(n, 1)
+	}
+}
