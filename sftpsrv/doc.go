@@ -33,5 +33,5 @@
 // Connections that have not logged in are bounded in all and by address, and
 // end after the login grace. An address that keeps failing to log in, and a
 // network of such, is refused for a while, longer each time: see penalties.
-// SECURITY.md lists what is held against whom, with the tests.
+// The threat model in the README lists what is held against whom, with the tests.
 package sftpsrv
