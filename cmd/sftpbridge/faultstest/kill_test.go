@@ -132,7 +132,7 @@ func TestKillAtStart(t *testing.T) {
 	for range 8 * *rounds {
 		os.RemoveAll(filepath.Dir(r.hostKey))
 		r.write(known, "")
-		p := startProcess(t, r.args)
+		p := startProcess(t, r.mount, r.args)
 		time.Sleep(time.Duration(rnd.Int64N(int64(1500 * time.Millisecond))))
 		p.kill()
 		takeAway(r.mount)

@@ -174,7 +174,7 @@ func freeAddr(t *testing.T) string {
 func (r *rig) start() {
 	r.t.Helper()
 	for range 10 { // the deadlines are short, and the machine may be busy
-		p := startProcess(r.t, r.args)
+		p := startProcess(r.t, r.mount, r.args)
 		r.process = p
 		select {
 		case r.addr = <-p.ready:
@@ -204,6 +204,7 @@ func takeAway(dir string) {
 type process struct {
 	t     *testing.T
 	cmd   *exec.Cmd
+	mount string        // its mount
 	ready chan string   // the address of the SFTP door, when both are open
 	ended chan struct{} // closed when the process has
 	err   error         // of its end
@@ -211,9 +212,9 @@ type process struct {
 	over  bool // its end was brought about, and is not to be judged
 }
 
-func startProcess(t *testing.T, args []string) *process {
+func startProcess(t *testing.T, mount string, args []string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(command, args...), ready: make(chan string, 1), ended: make(chan struct{}), log: newLogTail(t)}
+	p := &process{t: t, mount: mount, cmd: exec.Command(command, args...), ready: make(chan string, 1), ended: make(chan struct{}), log: newLogTail(t)}
 	p.cmd.Stderr = p.log
 	p.cmd.Env = append(os.Environ(), "GOTRACEBACK=all")
 	out, err := p.cmd.StdoutPipe()
@@ -255,11 +256,20 @@ func (p *process) stop() {
 	}
 }
 
-// kill ends the process by SIGKILL.
+// kill ends the process by SIGKILL. A thread that tells the kernel of a
+// changed name just then waits for the lock of the directory, whose holder
+// waits for the process, so that the mount stays until it is aborted
+// (fuse_reverse_inval_entry): umount -f does that.
 func (p *process) kill() {
 	p.over = true
 	p.cmd.Process.Kill()
-	<-p.ended
+	select {
+	case <-p.ended:
+	case <-time.After(5 * time.Second):
+		p.t.Log("the kernel holds the process that was killed: umount -f")
+		takeAway(p.mount)
+		<-p.ended
+	}
 }
 
 // A logTail shows what the command says if the test fails.
