@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,7 +26,7 @@ func prepareDir(dir string, log *slog.Logger) (string, error) {
 	}
 	for range 16 { // dead mounts may be stacked
 		var st unix.Stat_t
-		err = unix.Stat(dir, &st)
+		st, err = statMount(dir)
 		if !errors.Is(err, syscall.ENOTCONN) && !errors.Is(err, syscall.ECONNABORTED) {
 			switch {
 			case err != nil:
@@ -41,6 +42,32 @@ func prepareDir(dir string, log *slog.Logger) (string, error) {
 		}
 	}
 	return "", &os.PathError{Op: "mount point", Path: dir, Err: err}
+}
+
+// mountAnswer is for how long a mount that lies on a mount point may take to
+// answer.
+const mountAnswer = 30 * time.Second
+
+// statMount is stat(2) of a mount point, on which a mount may lie that never
+// answers: that of a process that was killed while the kernel had it wait.
+// Whoever waits for it then cannot be woken but by unmounting.
+func statMount(dir string) (unix.Stat_t, error) {
+	type answer struct {
+		st  unix.Stat_t
+		err error
+	}
+	answers := make(chan answer, 1)
+	go func() { // it has no owner if there is no answer: nothing ends the system call
+		var a answer
+		a.err = unix.Stat(dir, &a.st)
+		answers <- a
+	}()
+	select {
+	case a := <-answers:
+		return a.st, a.err
+	case <-time.After(mountAnswer):
+		return unix.Stat_t{}, fmt.Errorf("the mount on it does not answer; if its server is gone, umount -f %s: %w", dir, syscall.ETIMEDOUT)
+	}
 }
 
 // unmount takes the mount on dir away: root by system call, others through
