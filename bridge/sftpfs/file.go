@@ -32,6 +32,10 @@ type file struct {
 	name string
 	gone bool // the name was removed or taken by another file
 
+	// writing is shared by writes, which may run at the same time, and held
+	// alone while handles are compared: the file stands still then.
+	writing sync.RWMutex
+
 	appending sync.Mutex // held during each write of a file opened with O_APPEND
 
 	mu       sync.Mutex

@@ -240,6 +240,8 @@ func write(h handle, p []byte, off int64) request {
 
 // writeOn writes through the handles hs.
 func (fl *file) writeOn(ctx context.Context, hs []handle, p []byte, off int64) (int, error) {
+	fl.writing.RLock()
+	defer fl.writing.RUnlock()
 	fl.begun()
 	size := chunk(len(p), hs[0].s.server.maxWrite)
 	n, err := fl.parts(ctx, hs, p, off, size, write, func(q part) (int, error) {

@@ -214,6 +214,10 @@ func (fl *file) widen(first handle, s *session) {
 	if err != nil {
 		return
 	}
+	if fl.flags.Writes() {
+		fl.writing.Lock()
+		defer fl.writing.Unlock()
+	}
 	if !fl.agree(ctx, first, h) {
 		s.send(closing(h.h))
 		return

@@ -76,6 +76,7 @@ func newGateway(p *plan, stdout, stderr io.Writer) *gateway {
 }
 
 func (g *gateway) openAll(ctx context.Context, p *plan) error {
+	limitMemory(p.trees)
 	for _, t := range p.trees {
 		if err := g.open(ctx, t, p.users); err != nil {
 			return err
