@@ -28,9 +28,6 @@ type Traits struct {
 	FileIDs bool
 	// Subsecond says that times finer than a second are kept.
 	Subsecond bool
-	// MaxIO is the number of bytes that one ReadAt or WriteAt had best have;
-	// 0 leaves it to the tree.
-	MaxIO int
 }
 
 // A Backend stores files under slash-separated names relative to its root, in

@@ -77,20 +77,6 @@ func (n *Node) Version() uint64 {
 	return n.version
 }
 
-// Parents returns the directories in which n has a name at present, each with
-// a reference that is given back by Forget.
-func (n *Node) Parents() []*Node {
-	t := n.tree
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	dirs := make([]*Node, 0, len(n.names))
-	for _, e := range n.names {
-		t.refLocked(e.dir)
-		dirs = append(dirs, e.dir)
-	}
-	return dirs
-}
-
 // path returns the path of n, or of the entry name in it, from the root of the
 // tree, with a leading slash: for people and for rules.
 func (n *Node) path(name string) string {

@@ -130,10 +130,9 @@ func (f *FS) findRoot(ctx context.Context) (string, error) {
 	return root, nil
 }
 
-// Traits says that the upstream is far away. MaxIO is what a session reads or
-// writes in four requests of OpenSSH's largest size.
+// Traits says that the upstream is far away.
 func (f *FS) Traits() bridge.Traits {
-	return bridge.Traits{Slow: true, MaxIO: 1 << 20}
+	return bridge.Traits{Slow: true}
 }
 
 // Close ends all connections. Open files fail from then on.
