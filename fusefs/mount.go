@@ -62,13 +62,13 @@ type MountPoint struct {
 
 // Mount mounts tree on the directory dir and serves it until it is unmounted,
 // by Unmount or by anybody else. A dead mount that is left on dir is taken
-// away first. ctx bounds the mounting only.
+// away first, and one of ours that does not answer for half a minute. ctx bounds the mounting only.
 func Mount(ctx context.Context, dir string, tree *bridge.Tree, opt Options) (*MountPoint, error) {
 	opt, flags, err := opt.validate()
 	if err != nil {
 		return nil, err
 	}
-	if dir, err = prepareDir(dir, opt.Logger); err != nil {
+	if dir, err = prepareDir(dir, mountAnswer, opt.Logger); err != nil {
 		return nil, fmt.Errorf("fusefs: %w", err)
 	}
 	d, err := newDoor(ctx, tree, opt)
@@ -80,9 +80,10 @@ func Mount(ctx context.Context, dir string, tree *bridge.Tree, opt Options) (*Mo
 		d.close()
 		return nil, fmt.Errorf("fusefs: mount on %s: %w", dir, err)
 	}
+	dev, _ := mountOn(dir)
 	m := &MountPoint{
 		dir:    dir,
-		dev:    mountDevice(dir),
+		dev:    dev,
 		server: server,
 		door:   d,
 		log:    opt.Logger,
@@ -149,7 +150,7 @@ func (m *MountPoint) Unmount() error {
 	if m.over(unmountGrace) {
 		return nil
 	}
-	if err := abort(m.dev); err != nil {
+	if err := abort(m.dev, m.dir); err != nil {
 		m.log.Debug("cannot cut off who uses the mount", "dir", m.dir, "err", err)
 	}
 	if !m.over(closeTimeout + unmountGrace) {

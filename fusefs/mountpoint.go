@@ -18,26 +18,27 @@ import (
 )
 
 // prepareDir returns dir as an absolute path without symbolic links, having
-// taken away dead mounts that lie on it.
-func prepareDir(dir string, log *slog.Logger) (string, error) {
+// taken away dead mounts of ours that lie on it, and those that do not answer
+// for as long as patience.
+func prepareDir(dir string, patience time.Duration, log *slog.Logger) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return "", err
 	}
 	for range 16 { // dead mounts may be stacked
-		var st unix.Stat_t
-		st, err = statMount(dir)
+		var mode uint32
+		mode, err = mountPointMode(dir, patience, log)
 		if !errors.Is(err, syscall.ENOTCONN) && !errors.Is(err, syscall.ECONNABORTED) {
 			switch {
 			case err != nil:
 				return "", &os.PathError{Op: "mount point", Path: dir, Err: err}
-			case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+			case mode&unix.S_IFMT != unix.S_IFDIR:
 				return "", &os.PathError{Op: "mount point", Path: dir, Err: syscall.ENOTDIR}
 			}
 			return filepath.EvalSymlinks(dir)
 		}
 		log.Warn("taking away a dead mount", "dir", dir)
-		if err := unmount(dir, true); err != nil {
+		if err := unmount(dir, true); err != nil && !errors.Is(err, syscall.EINVAL) { // EINVAL: it is gone
 			return "", fmt.Errorf("dead mount on %s: %w", dir, err)
 		}
 	}
@@ -48,26 +49,40 @@ func prepareDir(dir string, log *slog.Logger) (string, error) {
 // answer.
 const mountAnswer = 30 * time.Second
 
-// statMount is stat(2) of a mount point, on which a mount may lie that never
-// answers: that of a process that was killed while the kernel had it wait.
-// Whoever waits for it then cannot be woken but by unmounting.
-func statMount(dir string) (unix.Stat_t, error) {
+// mountPointMode returns the mode of a mount point, on which a mount may lie
+// that never answers: that of a process that was killed while the kernel had
+// it wait for one of its own answers. Such a mount of ours is cut off, whereupon
+// it is as dead as others.
+func mountPointMode(dir string, patience time.Duration, log *slog.Logger) (uint32, error) {
 	type answer struct {
-		st  unix.Stat_t
-		err error
+		mode uint32
+		err  error
 	}
 	answers := make(chan answer, 1)
 	go func() { // it has no owner if there is no answer: nothing ends the system call
-		var a answer
-		a.err = unix.Stat(dir, &a.st)
-		answers <- a
+		var st unix.Stat_t
+		err := unix.Stat(dir, &st)
+		answers <- answer{st.Mode, err}
 	}()
 	select {
 	case a := <-answers:
-		return a.st, a.err
-	case <-time.After(mountAnswer):
-		return unix.Stat_t{}, fmt.Errorf("the mount on it does not answer; if its server is gone, umount -f %s: %w", dir, syscall.ETIMEDOUT)
+		return a.mode, a.err
+	case <-time.After(patience):
 	}
+	log.Warn("the mount on the mount point does not answer", "dir", dir)
+	mounted := dir
+	if parent, err := filepath.EvalSymlinks(filepath.Dir(dir)); err == nil {
+		mounted = filepath.Join(parent, filepath.Base(dir))
+	}
+	dev, typ := mountOn(mounted)
+	if typ != "fuse."+typeName {
+		return 0, fmt.Errorf("the mount on it does not answer; if its server is gone, umount -f %s: %w", dir, syscall.ETIMEDOUT)
+	}
+	if err := abort(dev, mounted); err != nil {
+		return 0, fmt.Errorf("the mount on it does not answer, and cannot be cut off: %w; umount -f %s: %w", err, dir, syscall.ETIMEDOUT)
+	}
+	a := <-answers
+	return a.mode, a.err
 }
 
 // unmount takes the mount on dir away: root by system call, others through
@@ -98,24 +113,25 @@ func unmount(dir string, force bool) error {
 	return errors.New("fusermount3 is not installed")
 }
 
-// mountDevice returns the device number of the topmost mount on dir in the
-// form "0:42", or "". It reads a list: to stat the mount would be to ask
-// ourselves.
-func mountDevice(dir string) string {
+// mountOn returns the device number of the topmost mount on dir in the form
+// "0:42", and its type, or "". It reads a list: to stat the mount would be to
+// ask ourselves.
+func mountOn(dir string) (dev, typ string) {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
-		return ""
+		return "", ""
 	}
 	defer f.Close()
-	dev := ""
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
+		before, after, _ := strings.Cut(lines.Text(), " - ") // proc_pid_mountinfo(5)
+		fields := strings.Fields(before)
 		if len(fields) > 4 && unescapeMount(fields[4]) == dir {
 			dev = fields[2]
+			typ, _, _ = strings.Cut(after, " ")
 		}
 	}
-	return dev
+	return dev, typ
 }
 
 // unescapeMount undoes the octal escapes of mountinfo.
@@ -137,14 +153,22 @@ func unescapeMount(s string) string {
 	return b.String()
 }
 
-// abort ends the connection of the file system with the device number dev:
-// all calls that wait on it, and all later ones, fail.
-func abort(dev string) error {
+// abort ends the connection of the file system with the device number dev that
+// is mounted on dir: all calls that wait on it, and all later ones, fail. Its
+// owner may do it where fusectl is mounted, root everywhere.
+func abort(dev, dir string) error {
 	_, minor, ok := strings.Cut(dev, ":")
 	if !ok {
 		return syscall.ENODEV
 	}
-	return os.WriteFile("/sys/fs/fuse/connections/"+minor+"/abort", []byte("1"), 0)
+	err := os.WriteFile("/sys/fs/fuse/connections/"+minor+"/abort", []byte("1"), 0)
+	if now, _ := mountOn(dir); err != nil && now == dev && os.Geteuid() == 0 {
+		// The connection ends though the mount stays if it is in use: umount(2).
+		if err = unix.Unmount(dir, unix.MNT_FORCE|unix.UMOUNT_NOFOLLOW); errors.Is(err, syscall.EBUSY) {
+			err = nil
+		}
+	}
+	return err
 }
 
 // setReadAhead widens the kernel's read-ahead, which only root may.
