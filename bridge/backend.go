@@ -77,7 +77,8 @@ type Backend interface {
 // Close, which comes last.
 type File interface {
 	// ReadAt is io.ReaderAt with a context: fewer bytes than len(p) come only
-	// with an error, which is io.EOF at the end of the file.
+	// with an error, which is io.EOF itself at the end of the file: an error that
+	// wraps it is that of a connection.
 	ReadAt(ctx context.Context, p []byte, off int64) (int, error)
 	// WriteAt is io.WriterAt with a context. In a file opened with O_APPEND,
 	// off is ignored and the bytes are put at the end of the file.

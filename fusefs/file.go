@@ -2,7 +2,6 @@ package fusefs
 
 import (
 	"context"
-	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -143,7 +142,7 @@ func (d *door) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadRe
 		return fuse.ReadResultFd(uintptr(f.fd), int64(in.Offset), len(buf)), fuse.OK
 	}
 	n, err := f.h.ReadAt(d.ctx, buf, int64(in.Offset))
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil && err != io.EOF {
 		return nil, status(err)
 	}
 	return fuse.ReadResultData(buf[:n]), fuse.OK
@@ -269,7 +268,7 @@ func (d *door) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn) (uint3
 		bound = maxCopySlow
 	}
 	n, err := src.h.CopyTo(d.ctx, int64(in.OffIn), dst.h, int64(in.OffOut), int64(min(in.Len, bound)))
-	if n > 0 || err == nil || errors.Is(err, io.EOF) {
+	if n > 0 || err == nil || err == io.EOF {
 		return uint32(n), d.done(nil)
 	}
 	return 0, status(err)

@@ -20,8 +20,8 @@ const (
 )
 
 // A Source is an open file of a backend, as io.ReaderAt and io.WriterAt with a
-// context: fewer bytes come or go only with an error, which is io.EOF at the
-// end of the file. Its methods may be called concurrently, and they return
+// context: fewer bytes come or go only with an error, which is io.EOF itself,
+// not an error that wraps it, at the end of the file. Its methods may be called concurrently, and they return
 // when their context ends. Sources are compared, so they are best pointers.
 type Source interface {
 	ReadAt(ctx context.Context, p []byte, off int64) (int, error)

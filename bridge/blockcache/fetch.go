@@ -69,7 +69,7 @@ func (f *File) fetch(ctx context.Context, ft *fetch) {
 	if err == nil && n < ft.size {
 		err = io.ErrUnexpectedEOF
 	}
-	if errors.Is(err, io.EOF) || n == ft.size {
+	if err == io.EOF || n == ft.size {
 		err = nil
 	}
 	var room [maxIO / BlockSize]*buffer

@@ -2,7 +2,6 @@ package blockcache
 
 import (
 	"context"
-	"errors"
 	"io"
 	"io/fs"
 	"syscall"
@@ -130,7 +129,7 @@ func (f *File) directLocked(ctx context.Context, src Source, p []byte, off int64
 	case err == nil:
 		err = io.ErrUnexpectedEOF
 	}
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil && err != io.EOF {
 		return f.patchLocked(ft, p[:n], n), err
 	}
 	if n = f.patchLocked(ft, p, n); n < len(p) {

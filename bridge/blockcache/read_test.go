@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"sync"
@@ -394,6 +395,24 @@ func TestReadErrors(t *testing.T) {
 	eventually(t, "failed fetches are gone", func() bool { f.mu.Lock(); defer f.mu.Unlock(); return len(f.reads) == 0 })
 	if got := readAll(t, f, src, 4096); !bytes.Equal(got, src.data) {
 		t.Error("wrong data after the errors")
+	}
+}
+
+// TestEOFOfConnection has a source that fails because its connection ended: an
+// error with io.EOF in it, which is not the end of the file.
+func TestEOFOfConnection(t *testing.T) {
+	_, f := newFile(t, 8<<20)
+	src := newSource(1<<20, 1)
+	src.before = func(context.Context, bool, int64, int64) error {
+		return fmt.Errorf("handshake failed: %w: %w", syscall.EIO, io.EOF)
+	}
+	for _, size := range []int64{50_000, 1 << 20} {
+		for _, off := range []int64{0, 1000, 40_000} {
+			n, err := f.ReadAt(context.Background(), src, make([]byte, 100), off, size)
+			if err == nil || err == io.EOF {
+				t.Errorf("read at %d of %d: %d, %v", off, size, n, err)
+			}
+		}
 	}
 }
 

@@ -67,11 +67,6 @@ var faults = []fault{
 // TestFaults has writers with checksums at both doors while one thing after
 // another goes wrong.
 func TestFaults(t *testing.T) {
-	if *rounds < 2 {
-		// About one run in ten sees a file end too early for a moment, right
-		// after a fault (README, Limits): open, and not for others to trip over.
-		t.Skip("only with -rounds 2 or more, as scripts/faults runs it")
-	}
 	t.Parallel()
 	r := newRig(t, timeout)
 	r.start()
