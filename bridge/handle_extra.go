@@ -69,9 +69,14 @@ func (h *Handle) Seek(ctx context.Context, off int64, whence int) (int64, error)
 // copyChunk is how much CopyTo reads at a time, in bytes.
 const copyChunk = 1 << 20
 
+// smallCopy is up to how many bytes are sent to a slow backend, if they are
+// known, rather than that it is asked to copy and waited for.
+const smallCopy = 64 << 10
+
 // CopyTo copies n bytes at off to the offset dstOff of dst, on the backend's
-// side where it can, and returns how many it copied: fewer at the end of the
-// file. EINVAL if the ranges overlap in one file: copy_file_range(2).
+// side where it can and it is worth it, and returns how many it copied: fewer at
+// the end of the file. EINVAL if the ranges overlap in one file:
+// copy_file_range(2).
 func (h *Handle) CopyTo(ctx context.Context, off int64, dst *Handle, dstOff, n int64) (int64, error) {
 	switch {
 	case !h.flags.Reads() || !dst.flags.Writes():
@@ -81,11 +86,26 @@ func (h *Handle) CopyTo(ctx context.Context, off int64, dst *Handle, dstOff, n i
 	case h.node == dst.node && off < dstOff+n && dstOff < off+n:
 		return 0, h.fail("copy", syscall.EINVAL)
 	}
+	if h.knows(ctx, off, n) {
+		copied, err := h.copyHere(ctx, off, dst, dstOff, n)
+		return copied, h.fail("copy", err)
+	}
 	copied, err := h.copyThere(ctx, off, dst, dstOff, n)
 	if errno := Errno(err); errno == syscall.EOPNOTSUPP || errno == syscall.EXDEV || errno == syscall.ENOSYS {
 		copied, err = h.copyHere(ctx, off, dst, dstOff, n)
 	}
 	return copied, h.fail("copy", err)
+}
+
+// knows reports whether n bytes at off, or as many as there are, are few and in
+// memory.
+func (h *Handle) knows(ctx context.Context, off, n int64) bool {
+	if h.content == nil {
+		return false
+	}
+	size, err := h.size(ctx)
+	n = min(n, size-off)
+	return err == nil && n <= smallCopy && h.content.Holds(off, off+n)
 }
 
 // copyThere has the backend copy.

@@ -50,6 +50,24 @@ func (f *File) ReadAt(ctx context.Context, src Source, p []byte, off, size int64
 	return n, err
 }
 
+// Holds reports whether a read of [off, end) needs nothing of its source now.
+func (f *File) Holds(off, end int64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return false
+	}
+	for off < end {
+		idx := off / BlockSize
+		next := min(end, (idx+1)*BlockSize)
+		if !f.hasLocked(idx, next) && !f.writtenLocked(off, next) {
+			return false
+		}
+		off = next
+	}
+	return true
+}
+
 // readLocked fills p from blocks, then from fetches under way, and the rest
 // from src. The caller holds f.mu, which it releases while it waits.
 func (f *File) readLocked(ctx context.Context, src Source, p []byte, off int64) (int, error) {
