@@ -169,6 +169,7 @@ start_sshd() {
 start_bridge() {
 	local lines=$1
 	shift
+	: >"$work/bridge.out" # not to take the lines of an earlier one for its own
 	"$bin" "$@" >"$work/bridge.out" 2>"$work/bridge.log" </dev/null &
 	bridge_pid=$!
 	pids+=($bridge_pid)

@@ -60,10 +60,11 @@ passing() { awk '$2 == "ok" { print $1 }' "$1"; }
 failing() { awk '$2 == "failed" { print $1 }' "$1"; }
 
 # expected RESULT EXCUSED fails, and says which, if tests failed that pass on
-# this machine's file systems and are not in the list of the excused, or if
-# those in the list passed.
+# this machine's file systems and are not in the list of the excused, if those
+# in the list passed, or if tests did not run.
 expected() {
-	local bad=$work/bad good=$work/good
+	local bad=$work/bad good=$work/good missing=$work/missing
+	awk '{ print $1 }' "$1" | LC_ALL=C sort | LC_ALL=C comm -13 - "$work/reference" >"$missing"
 	failing "$1" | LC_ALL=C comm -12 - "$work/reference" | LC_ALL=C comm -23 - "$2" >"$bad"
 	passing "$1" | LC_ALL=C comm -12 - "$2" >"$good"
 	if [ -s "$bad" ]; then
@@ -74,7 +75,11 @@ expected() {
 		echo "these pass, and are excused in $table:"
 		cat "$good"
 	fi
-	[ ! -s "$bad" ] && [ ! -s "$good" ]
+	if [ -s "$missing" ]; then
+		echo "$(wc -l <"$missing") tests did not run, of these files:"
+		sed 's,/[0-9]*$,,' "$missing" | uniq | head -n 20
+	fi
+	[ ! -s "$bad" ] && [ ! -s "$good" ] && [ ! -s "$missing" ]
 }
 
 # judge NAME RESULT EXCUSED counts whether a backend is as it should be.
