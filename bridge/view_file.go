@@ -72,9 +72,9 @@ func (f *viewFile) CopyTo(ctx context.Context, off, n int64, dst ServerFile, dst
 
 // A viewDir is a listing under way.
 type viewDir struct {
-	v           *View
-	d           *DirHandle
-	dot, dotdot Attr
+	v      *View
+	d      *DirHandle
+	dotdot Attr
 }
 
 var _ ServerDir = (*viewDir)(nil)
@@ -90,10 +90,11 @@ func (v *View) OpenDirectory(ctx context.Context, path string) (ServerDir, error
 	}
 	defer w.close()
 	d := &viewDir{v: v}
-	if d.dot, err = w.attr(ctx); err != nil {
+	a, err := w.attr(ctx)
+	if err != nil {
 		return nil, err
 	}
-	if !d.dot.IsDir() {
+	if !a.IsDir() {
 		return nil, v.fail("opendir", path, syscall.ENOTDIR)
 	}
 	// The directory above the avatar's root is not the avatar's to see.
@@ -168,7 +169,7 @@ func (d *viewDir) complete(ctx context.Context, e DirEntry) (entry DirEntry, ok 
 	case "": // hidden by rules
 		return e, false, nil
 	case ".":
-		return DirEntry{Name: ".", Attr: d.dot, Full: true}, true, nil
+		return e, true, nil
 	case "..":
 		return DirEntry{Name: "..", Attr: d.dotdot, Full: true}, true, nil
 	}

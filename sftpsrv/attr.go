@@ -26,8 +26,8 @@ func wireTime(t time.Time) uint32 {
 	return uint32(min(max(t.Unix(), 0), math.MaxUint32))
 }
 
-// setAttr takes a change of attributes out of a packet. Extended attributes
-// are passed over.
+// setAttr takes a change of attributes out of a packet. An owner or group of
+// all ones is left as it is, as chown(2) has it. Extended attributes are passed over.
 func setAttr(b *sshfx.Buffer) bridge.SetAttr {
 	var s bridge.SetAttr
 	flags := b.ConsumeUint32()
@@ -36,8 +36,12 @@ func setAttr(b *sshfx.Buffer) bridge.SetAttr {
 		s.Size = int64(b.ConsumeUint64())
 	}
 	if flags&sshfx.AttrUIDGID != 0 {
-		s.Valid |= bridge.SetUID | bridge.SetGID
-		s.UID, s.GID = b.ConsumeUint32(), b.ConsumeUint32()
+		if s.UID = b.ConsumeUint32(); s.UID != math.MaxUint32 {
+			s.Valid |= bridge.SetUID
+		}
+		if s.GID = b.ConsumeUint32(); s.GID != math.MaxUint32 {
+			s.Valid |= bridge.SetGID
+		}
 	}
 	if flags&sshfx.AttrPermissions != 0 {
 		s.Valid |= bridge.SetMode

@@ -192,13 +192,8 @@ func (s *session) statVFS(ctx context.Context, q *request, out *reply) {
 }
 
 func (s *session) fstatVFS(ctx context.Context, q *request, out *reply) {
-	if q.handle == nil {
+	if q.handle == nil || q.handle.file == nil {
 		out.badHandle(q.id)
-		return
-	}
-	if q.handle.dir != nil {
-		q.path = q.handle.path
-		s.statVFS(ctx, q, out)
 		return
 	}
 	f, ok := q.handle.file.(bridge.StatFSFile)

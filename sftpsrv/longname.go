@@ -24,7 +24,7 @@ func longName(b []byte, e bridge.DirEntry, user, group string, now time.Time) []
 	b = append(b, ' ')
 	b = padLeft(b, strconv.FormatUint(uint64(e.Attr.Size), 10), 8)
 	b = append(b, ' ')
-	mtime := e.Attr.Mtime.In(now.Location())
+	mtime := time.Unix(int64(wireTime(e.Attr.Mtime)), 0).In(now.Location())
 	if age := now.Sub(mtime); age < halfYear && age >= 0 {
 		b = mtime.AppendFormat(b, "Jan _2 15:04")
 	} else {

@@ -29,7 +29,7 @@ type rig struct {
 }
 
 // newRig begins a session over a pipe, without INIT.
-func newRig(t *testing.T, srv bridge.Server, opt SessionOptions) *rig {
+func newRig(t testing.TB, srv bridge.Server, opt SessionOptions) *rig {
 	t.Helper()
 	client, server := net.Pipe()
 	r := &rig{t: t, rw: client, ended: make(chan error, 1)}
@@ -49,7 +49,7 @@ func newRig(t *testing.T, srv bridge.Server, opt SessionOptions) *rig {
 }
 
 // begun is newRig after INIT.
-func begun(t *testing.T, srv bridge.Server, opt SessionOptions) *rig {
+func begun(t testing.TB, srv bridge.Server, opt SessionOptions) *rig {
 	t.Helper()
 	r := newRig(t, srv, opt)
 	r.send(packet(sshfx.PacketTypeInit, uint32(3)))

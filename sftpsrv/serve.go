@@ -184,39 +184,38 @@ func (s *session) read(ctx context.Context, q *request, out *reply) {
 	}
 }
 
+// write writes at the offset, which means nothing for a file that was opened
+// to append.
 func (s *session) write(ctx context.Context, q *request, out *reply) {
+	off := q.off
 	switch {
 	case q.handle == nil || q.handle.file == nil:
 		out.badHandle(q.id)
-	case q.off > math.MaxInt64:
+		return
+	case q.handle.appends:
+		off = 0
+	case off > math.MaxInt64:
 		out.status(q.id, syscall.EINVAL)
-	default:
-		out.status(q.id, q.handle.file.WriteChunk(ctx, q.data, int64(q.off)))
+		return
 	}
+	out.status(q.id, q.handle.file.WriteChunk(ctx, q.data, int64(off)))
 }
 
 func (s *session) fstat(ctx context.Context, q *request, out *reply) {
-	switch h := q.handle; {
-	case h == nil:
+	if q.handle == nil || q.handle.file == nil { // OpenSSH refuses directories, too
 		out.badHandle(q.id)
-	case h.file == nil:
-		a, err := s.srv.GetAttrs(ctx, h.path, true)
-		out.attrs(q.id, a, err)
-	default:
-		a, err := h.file.GetAttrs(ctx)
-		out.attrs(q.id, a, err)
+		return
 	}
+	a, err := q.handle.file.GetAttrs(ctx)
+	out.attrs(q.id, a, err)
 }
 
 func (s *session) fsetstat(ctx context.Context, q *request, out *reply) {
-	switch h := q.handle; {
-	case h == nil:
+	if q.handle == nil || q.handle.file == nil {
 		out.badHandle(q.id)
-	case h.file == nil:
-		out.status(q.id, s.srv.SetAttrs(ctx, h.path, q.attr))
-	default:
-		out.status(q.id, h.file.SetAttrs(ctx, q.attr))
+		return
 	}
+	out.status(q.id, q.handle.file.SetAttrs(ctx, q.attr))
 }
 
 // readDir answers with the next entries, as many as OpenSSH gives at once. An
