@@ -61,7 +61,8 @@ func (h *Handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 
 // WriteAt writes as File does, at the end of the file if the handle was opened
 // with O_APPEND. EBADF if it is not open for writing. To a slow backend the
-// data may be on its way yet: Flush tells.
+// data may be on its way yet: Flush tells. The error may be that of an earlier
+// write, which Flush tells again; the next write is tried all the same.
 func (h *Handle) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {
 	if !h.flags.Writes() {
 		return 0, h.fail("write", syscall.EBADF)
@@ -117,6 +118,13 @@ func (h *Handle) writeBehind(ctx context.Context, p []byte, off int64) (int, err
 		n.attr.Size = max(n.attr.Size, off+int64(written))
 		n.attr.Blocks = -1
 		n.attr.Mtime = t.kept(time.Now())
+		t.unlock()
+	}
+	if err != nil {
+		// This write has told it; the next one, which may come without a
+		// flush between, is to be tried.
+		t.mu.Lock()
+		n.tellLocked(h.content.Failed())
 		t.unlock()
 	}
 	return written, err

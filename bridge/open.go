@@ -296,13 +296,20 @@ func (t *Tree) flush(ctx context.Context, n *Node) error {
 	}
 	t.changedLocked(n)
 	n.attrUntil = time.Time{} // the backend knows the times
-	if err != nil {
-		n.permUntil = time.Time{}
-		for h := range n.handles {
-			if h.flags.Writes() && h.failed == nil {
-				h.failed = err
-			}
+	n.tellLocked(err)
+	return nil
+}
+
+// tellLocked has each handle that is open for writing tell the failure err of
+// a write: its next Flush, Sync or Close. The caller holds t.mu.
+func (n *Node) tellLocked(err error) {
+	if err == nil {
+		return
+	}
+	n.permUntil = time.Time{}
+	for h := range n.handles {
+		if h.flags.Writes() && h.failed == nil {
+			h.failed = err
 		}
 	}
-	return nil
 }
