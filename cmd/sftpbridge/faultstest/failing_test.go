@@ -340,7 +340,7 @@ func TestFailingRequests(t *testing.T) {
 	}
 	for name, d := range doors {
 		runs, sprung := 0, make(map[string]int)
-		errnos := []syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EACCES}
+		errnos := []syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EACCES}
 		step := len(errnos) // each request fails with one of them
 		if *rounds > 1 {
 			step = 1 // or with all

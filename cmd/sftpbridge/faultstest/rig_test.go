@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -135,6 +136,11 @@ func (r *rig) prepare(target, hostKey, identity, user string, timeout time.Durat
 		"--timeout", timeout.String(), "--attr-timeout", "100ms",
 	}, flags...)
 	r.args = append(r.args, fmt.Sprintf("sftp://%s@%s%s", user, r.proxy.Addr(), r.upstream))
+}
+
+// local has the command serve the directory itself, without a server.
+func (r *rig) local() {
+	r.args = append(slices.Clone(r.args[:slices.Index(r.args, "--identity")]), r.upstream)
 }
 
 func (r *rig) write(file, text string) {
