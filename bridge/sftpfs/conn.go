@@ -21,8 +21,10 @@ type conn struct {
 	poke chan struct{} // something to do for the keeper
 
 	// The keeper's own.
-	tr   Transport
-	gone []*session // ended, but maybe not finished
+	tr     Transport
+	gone   []*session // ended, but maybe not finished
+	coming int        // sessions that are being made, each of which tells came
+	came   chan arrival
 
 	// Guarded by p.mu.
 	sessions []*session // ended ones among them until the keeper has seen it
@@ -30,6 +32,13 @@ type conn struct {
 	running  bool       // has a keeper
 	full     bool       // the server refused a further session
 	retryAt  time.Time  // not to be tried before
+}
+
+// An arrival is the end of the making of a session. With an error the session
+// has ended, or is nil.
+type arrival struct {
+	s   *session
+	err error
 }
 
 // signal has the keeper look.
@@ -47,34 +56,60 @@ func (c *conn) connect(ctx context.Context) error {
 		return err
 	}
 	c.tr = tr
-	if err := c.open(ctx); err != nil {
+	c.open(ctx)
+	if err := c.arrived(<-c.came); err != nil {
 		c.disconnect()
 		return err
 	}
 	return nil
 }
 
-// open makes one more session.
-func (c *conn) open(ctx context.Context) error {
+// open begins to make one more session.
+func (c *conn) open(ctx context.Context) {
+	c.coming++
+	tr := c.tr
+	go func() {
+		s, err := c.start(ctx, tr)
+		c.came <- arrival{s, err}
+	}()
+}
+
+// arrived takes up a session that was made, or returns why it was not.
+func (c *conn) arrived(a arrival) error {
+	c.coming--
+	if a.err == nil {
+		c.p.came(c, a.s)
+	} else if a.s != nil {
+		c.gone = append(c.gone, a.s)
+	}
+	return a.err
+}
+
+// start makes a session of tr.
+func (c *conn) start(ctx context.Context, tr Transport) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, max(c.p.opt.Timeout, openTimeout))
 	defer cancel()
-	ch, err := c.tr.Open(ctx)
+	ch, err := tr.Open(ctx)
 	if err != nil {
-		return fmt.Errorf("cannot start SFTP on the upstream: %w", err)
+		return nil, fmt.Errorf("cannot start SFTP on the upstream: %w", err)
 	}
-	s, err := newSession(ctx, ch, c.p.opt.Timeout, c.p.known(), func() { c.p.went(c) })
+	s, err := newSession(ctx, ch, c.p, func() { c.p.went(c) })
 	if err != nil {
-		c.gone = append(c.gone, s)
-		return fmt.Errorf("cannot start SFTP on the upstream: %w", err)
+		return s, fmt.Errorf("cannot start SFTP on the upstream: %w", err)
 	}
-	c.p.came(c, s)
-	return nil
+	return s, nil
 }
 
 // disconnect closes the connection and waits for its sessions.
 func (c *conn) disconnect() {
 	c.tr.Close()
 	c.tr = nil
+	for c.coming > 0 {
+		if a := <-c.came; a.s != nil {
+			c.gone = append(c.gone, a.s)
+		}
+		c.coming--
+	}
 	c.p.mu.Lock()
 	c.gone = append(c.gone, c.sessions...)
 	c.sessions = nil
@@ -156,20 +191,21 @@ func (c *conn) serve(ctx context.Context) error {
 				return err
 			}
 		}
-		if alive < want {
-			err := c.open(ctx)
+		for alive+c.coming < want {
+			c.open(ctx)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case a := <-c.came:
+			err := c.arrived(a)
 			if err != nil && (alive == 0 || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, syscall.ETIMEDOUT)) {
 				return err
 			}
 			if err != nil {
 				c.p.log.Debug("no further session", "err", err)
-				c.refused(alive)
+				c.refused(alive + c.coming)
 			}
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
 		case <-c.poke:
 		case <-tick.C:
 			if err := c.keepalive(ctx); err != nil {
@@ -197,11 +233,11 @@ func (c *conn) prune() (alive, want int, err error) {
 	return len(c.sessions), c.want, err
 }
 
-// refused notes that the server gives no further session.
-func (c *conn) refused(alive int) {
+// refused notes that the server gives no further session than so many.
+func (c *conn) refused(n int) {
 	c.p.mu.Lock()
 	defer c.p.mu.Unlock()
-	c.want = alive
+	c.want = n
 	c.full = true
 }
 

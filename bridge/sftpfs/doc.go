@@ -15,7 +15,10 @@
 // and writes are cut into what the server takes at once and sent in parallel;
 // when a session has as much in flight as half of its channel's window holds,
 // further sessions are made, on further connections too, and files are opened
-// on them as well. A listing has several READDIR in flight. What is made is
+// on them as well. On a long way a second connection is made at the start, and
+// all further sessions together when there is need of one. What a session
+// cannot carry soon is not sent yet, so that it can still go to another, and so
+// that small requests do not wait behind it. A listing has several READDIR in flight. What is made is
 // looked at in the same write, so that a second request is only sent when the
 // upstream's umask has cut something of its mode, or its owner is another. The
 // close of a file that was not written to is not waited for. A session that

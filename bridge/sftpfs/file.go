@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -38,16 +39,19 @@ type file struct {
 
 	appending sync.Mutex // held during each write of a file opened with O_APPEND
 
-	mu       sync.Mutex
-	handles  []handle      // some may be of sessions that have ended; guarded by mu
-	opening  chan struct{} // closed when the one who opens the file again is done; guarded by mu
-	size     int64         // at least; as last seen or written; guarded by mu
-	mtime    time.Time     // as last seen, or unknownTime; guarded by mu
-	wrote    bool          // guarded by mu
-	closed   bool          // guarded by mu
-	moved    int64         // bytes read and written; guarded by mu
-	widenAt  int64         // moved when one may try to open a further handle; guarded by mu
-	widening sync.WaitGroup
+	mu      sync.Mutex
+	handles []handle      // some may be of sessions that have ended; guarded by mu
+	opening chan struct{} // closed when the one who opens the file again is done; guarded by mu
+	size    int64         // at least; as last seen or written; guarded by mu
+	mtime   time.Time     // as last seen, or unknownTime; guarded by mu
+	wrote   bool          // guarded by mu
+	closed  bool          // guarded by mu
+	moved   int64         // bytes read and written; guarded by mu
+	widenAt int64         // moved when one may try to open further handles; guarded by mu
+
+	turn     chan struct{} // holds a token while one waits to send much
+	widening atomic.Bool
+	wideners sync.WaitGroup
 }
 
 var (
@@ -65,6 +69,7 @@ func newFile(o *opening, s *session, h string, a bridge.Attr) *file {
 		size:    a.Size, mtime: a.Mtime,
 		widenAt: widenFirst,
 		opened:  a,
+		turn:    make(chan struct{}, 1),
 	}
 	o.f.names.add(fl)
 	return fl
@@ -225,31 +230,50 @@ func (fl *file) Close(ctx context.Context) error {
 	}
 	fl.closed = true
 	fl.mu.Unlock()
-	fl.widening.Wait()
+	fl.wideners.Wait()
 	fl.f.names.remove(fl)
 	fl.mu.Lock()
 	handles, wrote := fl.handles, fl.wrote
 	fl.handles = nil
 	fl.mu.Unlock()
 	lost := len(handles) == 0
-	var err error
-	for _, h := range handles {
-		if !wrote {
+	if !wrote {
+		for _, h := range handles {
 			h.s.send(closing(h.h))
+		}
+		return nil
+	}
+	err := closeAll(ctx, handles)
+	if isLost(err) || err == nil && lost {
+		return fl.stillThere(ctx)
+	}
+	return err
+}
+
+// closeAll closes all handles at once, and waits. It returns the first error,
+// rather one that a server gave than that a session was lost.
+func closeAll(ctx context.Context, handles []handle) error {
+	var err error
+	calls := make([]*call, len(handles))
+	for i, h := range handles {
+		c, cerr := h.s.begin(closing(h.h))
+		if cerr != nil {
+			err = cerr
 			continue
 		}
-		calls, cerr := h.s.exchange(ctx, closing(h.h))
-		if cerr == nil {
-			cerr = calls[0].status()
+		calls[i] = c[0]
+	}
+	for _, c := range calls {
+		if c == nil {
+			continue
 		}
-		if isLost(cerr) {
-			lost = true
-		} else if err == nil {
+		cerr := c.wait(ctx)
+		if cerr == nil {
+			cerr = c.status()
+		}
+		if cerr != nil && (err == nil || isLost(err)) {
 			err = cerr
 		}
-	}
-	if err == nil && wrote && lost {
-		return fl.stillThere(ctx)
 	}
 	return err
 }

@@ -90,7 +90,7 @@ func scripted(t testing.TB, script []byte, timeout time.Duration) (*session, fun
 		readPacket(server)
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	s, err := newSession(ctx, client, timeout, nil, func() {})
+	s, err := newSession(ctx, client, &pool{opt: Options{Timeout: timeout}}, func() {})
 	return s, func() {
 		cancel()
 		s.fail(os.ErrClosed)
@@ -122,8 +122,8 @@ func use(s *session) map[string]error {
 	errs["open"] = err
 	fl := newFile(o, s, h, a)
 	hs := []handle{{s, h}}
-	_, errs["read"] = fl.readOn(ctx, hs, make([]byte, 100), 0)
-	_, errs["write"] = fl.writeOn(ctx, hs, make([]byte, 100), 0)
+	_, errs["read"] = fl.readOn(ctx, hs, make([]byte, 100), 0, func() {})
+	_, errs["write"] = fl.writeOn(ctx, hs, make([]byte, 100), 0, func() {})
 	errs["setattr"] = f.setAttr(ctx, s, "f", "/root/f", bridge.SetAttr{Valid: bridge.SetMode, Mode: 0o600})
 	return errs
 }

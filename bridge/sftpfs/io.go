@@ -42,12 +42,11 @@ func (fl *file) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	ctx = started(ctx)
 	done := 0
 	for {
-		hs, err := fl.live(ctx)
+		hs, sent, err := fl.admit(ctx, len(p)-done)
 		if err == nil {
 			var n int
-			n, err = fl.readOn(ctx, hs, p[done:], off+int64(done))
+			n, err = fl.readOn(ctx, hs, p[done:], off+int64(done), sent)
 			done += n
-			fl.moves(n)
 		}
 		if !fl.f.again(ctx, err) {
 			return done, err
@@ -64,11 +63,13 @@ type part struct {
 }
 
 // parts sends the requests for p, cut into chunks of size bytes, so many at a
-// time as may be under way, and calls each with them in order. It returns the
-// number of bytes up to the first error, and that.
-func (fl *file) parts(ctx context.Context, hs []handle, p []byte, off int64, size int, req func(handle, []byte, int64) request, each func(part) (int, error)) (int, error) {
+// time as may be under way, and calls each with them in order, and sent when
+// the first are sent. It returns the number of bytes up to the first error, and
+// that.
+func (fl *file) parts(ctx context.Context, hs []handle, p []byte, off int64, size int, req func(handle, []byte, int64) request, sent func(), each func(part) (int, error)) (int, error) {
 	var queue []part
 	defer func() {
+		sent()
 		for _, q := range queue {
 			q.c.drop()
 		}
@@ -82,6 +83,7 @@ func (fl *file) parts(ctx context.Context, hs []handle, p []byte, off int64, siz
 			}
 			queue = append(queue, more...)
 			next += n
+			sent()
 		}
 		q := queue[0]
 		n, err := each(q)
@@ -148,12 +150,12 @@ func leastOf(loads []int64) int {
 }
 
 // readOn reads through the handles hs.
-func (fl *file) readOn(ctx context.Context, hs []handle, p []byte, off int64) (int, error) {
+func (fl *file) readOn(ctx context.Context, hs []handle, p []byte, off int64, sent func()) (int, error) {
 	read := func(h handle, p []byte, off int64) request {
 		return request{packet: &sshfx.ReadPacket{Handle: h.h, Offset: uint64(off), Length: uint32(len(p))}, dst: p}
 	}
 	size := chunk(len(p), fl.chunkRead(hs))
-	return fl.parts(ctx, hs, p, off, size, read, func(q part) (int, error) {
+	return fl.parts(ctx, hs, p, off, size, read, sent, func(q part) (int, error) {
 		if err := q.c.wait(ctx); err != nil {
 			return 0, err
 		}
@@ -222,10 +224,10 @@ func (fl *file) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {
 	}
 	done := 0
 	for {
-		hs, err := fl.live(ctx)
+		hs, sent, err := fl.admit(ctx, len(p)-done)
 		if err == nil {
 			var n int
-			n, err = fl.writeOn(ctx, hs, p[done:], off+int64(done))
+			n, err = fl.writeOn(ctx, hs, p[done:], off+int64(done), sent)
 			done += n
 		}
 		if !fl.f.again(ctx, err) {
@@ -239,12 +241,12 @@ func write(h handle, p []byte, off int64) request {
 }
 
 // writeOn writes through the handles hs.
-func (fl *file) writeOn(ctx context.Context, hs []handle, p []byte, off int64) (int, error) {
+func (fl *file) writeOn(ctx context.Context, hs []handle, p []byte, off int64, sent func()) (int, error) {
 	fl.writing.RLock()
 	defer fl.writing.RUnlock()
 	fl.begun()
 	size := chunk(len(p), hs[0].s.server.maxWrite)
-	n, err := fl.parts(ctx, hs, p, off, size, write, func(q part) (int, error) {
+	n, err := fl.parts(ctx, hs, p, off, size, write, sent, func(q part) (int, error) {
 		if err := q.c.wait(ctx); err != nil {
 			return 0, err
 		}
@@ -256,7 +258,6 @@ func (fl *file) writeOn(ctx context.Context, hs []handle, p []byte, off int64) (
 	if n > 0 {
 		fl.written(off + int64(n))
 	}
-	fl.moves(n)
 	return n, err
 }
 

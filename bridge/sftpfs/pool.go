@@ -30,10 +30,6 @@ const (
 	spareRetry = 30 * time.Second
 )
 
-// busy is how much a session has in flight when another had better be used:
-// half of what the window of an SSH channel holds.
-const busy = 1 << 20
-
 // A pool keeps the connections and their sessions. The first connection is
 // brought back whenever it breaks; the others come when they are needed.
 type pool struct {
@@ -44,6 +40,8 @@ type pool struct {
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup // of the connections' keepers
 	backoff time.Duration  // the first wait; tests shorten it
+	way     shortest
+	gate    gate
 
 	mu      sync.Mutex
 	conns   []*conn
@@ -59,7 +57,7 @@ func newPool(ctx context.Context, dial Dialer, opt Options) (*pool, error) {
 	p := &pool{dial: dial, opt: opt, log: opt.Logger, backoff: backoffMin, changed: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	for range opt.Connections {
-		p.conns = append(p.conns, &conn{p: p, poke: make(chan struct{}, 1)})
+		p.conns = append(p.conns, &conn{p: p, poke: make(chan struct{}, 1), came: make(chan arrival, opt.Channels)})
 	}
 	c := p.conns[0]
 	c.want = 1
@@ -151,19 +149,6 @@ func (p *pool) giveUp(start, since time.Time) time.Time {
 	return late
 }
 
-// other returns the session with the least to do beside those in use, and
-// asks for a further one if there is none that is idle enough.
-func (p *pool) other(use []handle) *session {
-	p.mu.Lock()
-	s := p.leastLocked(use)
-	p.mu.Unlock()
-	if s == nil || s.load.Load() >= busy {
-		p.grow()
-		return nil
-	}
-	return s
-}
-
 // leastLocked returns the session with the least in flight that has none of
 // the handles use, or nil. p.mu is held.
 func (p *pool) leastLocked(use []handle) *session {
@@ -195,38 +180,6 @@ func (s *session) better(t *session) bool {
 	return s.load.Load() < t.load.Load()
 }
 
-// grow asks for one more session, on the connection that has the fewest,
-// unless one is on its way or there may be no more.
-func (p *pool) grow() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return
-	}
-	var best *conn
-	now := time.Now()
-	for _, c := range p.conns {
-		if c.want > len(c.sessions) {
-			return
-		}
-		if c.want >= p.opt.Channels || c.full || now.Before(c.retryAt) {
-			continue
-		}
-		if best == nil || c.want < best.want {
-			best = c
-		}
-	}
-	if best == nil {
-		return
-	}
-	best.want++
-	if !best.running {
-		p.startLocked(best)
-		return
-	}
-	best.signal()
-}
-
 // came adds a session of c.
 func (p *pool) came(c *conn, s *session) {
 	p.mu.Lock()
@@ -241,6 +194,7 @@ func (p *pool) came(c *conn, s *session) {
 	}
 	p.since = time.Time{}
 	p.signalLocked()
+	p.gate.open()
 }
 
 // went is called when a session has ended.

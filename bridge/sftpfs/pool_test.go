@@ -68,20 +68,21 @@ func TestSpread(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		most int32 // sessions that a connection lets open
-	}{{"free", 0}, {"one session each", 1}} {
+		way  time.Duration
+	}{{"free", 0, 5 * time.Millisecond}, {"one session each", 1, 5 * time.Millisecond}, {"far", 0, 20 * time.Millisecond}, {"far, one session each", 1, 20 * time.Millisecond}} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
 			ctx := context.Background()
 			var line faulty.Line
+			line.Delay(c.way)
 			count := &countedDialer{most: c.most}
 			b := open(t, count.over(over(&line, sftpfs.Command(sshdtest.SFTPServer(t)))), sftpfs.Options{Root: dir, Connections: 2, Channels: 3})
 			defer b.Close()
 			rnd := rand.New(rand.NewPCG(3, 4))
-			want := make([]byte, 48<<20)
+			want := make([]byte, 24<<20)
 			for i := 0; i < len(want); i += 512 {
 				want[i] = byte(rnd.Uint32())
 			}
-			line.Delay(5 * time.Millisecond)
 			f, err := b.Open(ctx, "f", syscall.O_RDWR|syscall.O_CREAT, bridge.SetAttr{Valid: bridge.SetMode, Mode: 0o600})
 			if err != nil {
 				t.Fatal(err)
@@ -141,7 +142,7 @@ func each(n int, do func(off, end int)) {
 // when it does not.
 func TestKeepalive(t *testing.T) {
 	count := &countedDialer{}
-	b := open(t, count.over(sftpfs.Command(sshdtest.SFTPServer(t))), sftpfs.Options{Root: t.TempDir(), Keepalive: 20 * time.Millisecond})
+	b := open(t, count.over(sftpfs.Command(sshdtest.SFTPServer(t))), sftpfs.Options{Root: t.TempDir(), Keepalive: 20 * time.Millisecond, Connections: 1})
 	defer b.Close()
 	eventually(t, func() error {
 		if count.pings.Load() < 3 {

@@ -27,6 +27,8 @@ type session struct {
 	// finished is closed when the session's goroutines have returned.
 	finished chan struct{}
 	running  atomic.Int32
+	way      *shortest // how long answers take
+	gate     *gate     // opened when there is room for more data
 
 	heard atomic.Int64 // when bytes last came from the server, in Unix nanoseconds
 	asked atomic.Int64 // when a request was sent while none was under way; 0 while none is
@@ -65,12 +67,12 @@ const defaultChunk = 32 << 10
 // keepBuffer is how large a write buffer may be that is used again.
 const keepBuffer = 2 << 20
 
-// newSession starts SFTP on the channel ch, which it takes over, until ctx ends. If known is
-// given, another session has asked the server for its limits before. With an
-// error it returns a session that has ended, and may not be finished yet.
-func newSession(ctx context.Context, ch io.ReadWriteCloser, timeout time.Duration, known *serverInfo, onDead func()) (*session, error) {
+// newSession starts SFTP on the channel ch, which it takes over, until ctx ends, for the pool p,
+// of which it learns what earlier sessions know of the server. With an error
+// it returns a session that has ended, and may not be finished yet.
+func newSession(ctx context.Context, ch io.ReadWriteCloser, p *pool, onDead func()) (*session, error) {
 	s := &session{
-		ch: ch, timeout: timeout, onDead: onDead,
+		ch: ch, timeout: p.opt.Timeout, onDead: onDead, way: &p.way, gate: &p.gate,
 		ready: make(chan struct{}), dead: make(chan struct{}), finished: make(chan struct{}),
 		calls: make(map[uint32]*call),
 	}
@@ -81,7 +83,7 @@ func newSession(ctx context.Context, ch io.ReadWriteCloser, timeout time.Duratio
 	go s.write()
 	go s.read()
 	go s.closeWhenDead()
-	err := s.greet(ctx, known)
+	err := s.greet(ctx, p.known())
 	if err != nil {
 		s.fail(err)
 	}
@@ -334,6 +336,7 @@ func (s *session) answer(id uint32, c *call, typ sshfx.PacketType, body []byte) 
 		return // fail has ended it
 	}
 	delete(s.calls, id)
+	s.way.took(time.Since(c.born))
 	dropped := c.dropped
 	c.typ, c.body = typ, body
 	s.doneLocked(c)
@@ -345,7 +348,9 @@ func (s *session) answer(id uint32, c *call, typ sshfx.PacketType, body []byte) 
 
 // doneLocked ends a call. s.mu is held.
 func (s *session) doneLocked(c *call) {
-	s.load.Add(-c.weight)
+	if load := s.load.Add(-c.weight); load < full && load+c.weight >= full {
+		s.gate.open()
+	}
 	if c.slow {
 		s.slow.Add(-1)
 	}

@@ -90,6 +90,7 @@ func New(ctx context.Context, dial Dialer, opt Options) (*FS, error) {
 		p.close()
 		return nil, err
 	}
+	p.prepare()
 	return f, nil
 }
 
