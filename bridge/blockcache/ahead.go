@@ -3,6 +3,7 @@ package blockcache
 const (
 	maxStreams  = 8         // places in one file where it may be read in sequence
 	firstWindow = 256 << 10 // of a stream
+	widen       = 4         // how many times larger a window becomes at once
 	minRun      = 16 << 10  // bytes in sequence that make a stream
 	aheadRun    = 32 << 10  // bytes in sequence that are worth reading ahead
 	reorder     = 8         // how many reads may overtake each other in a stream
@@ -109,7 +110,7 @@ func (f *File) demandLocked(src Source, off, end, size int64, s *stream) {
 		s.mark, s.ahead = s.ahead, 0
 	case wait && off >= s.mark:
 		s.mark = s.ahead
-		s.window = max(s.window, min(2*s.window, f.cache.maxWindow))
+		s.window = max(s.window, min(widen*s.window, f.cache.maxWindow))
 	}
 	s.ahead = max(s.ahead, (end+BlockSize-1)&^(BlockSize-1))
 }
