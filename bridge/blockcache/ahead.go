@@ -1,5 +1,7 @@
 package blockcache
 
+import "math/bits"
+
 const (
 	maxStreams  = 8         // places in one file where it may be read in sequence
 	firstWindow = 256 << 10 // of a stream
@@ -141,8 +143,8 @@ func (f *File) hasLocked(idx, end int64) bool {
 }
 
 // missingLocked returns how many blocks from idx on, up to end but at most
-// limit, are neither known nor under way. Blocks that are known in part are
-// dropped. The caller holds f.mu.
+// limit, are neither known nor under way, or less than that such that they fill
+// a buffer. Blocks that are known in part are dropped. The caller holds f.mu.
 func (f *File) missingLocked(idx, end, size, limit int64) int64 {
 	n := int64(0)
 	for ; n < limit && (idx+n)*BlockSize < end; n++ {
@@ -154,5 +156,8 @@ func (f *File) missingLocked(idx, end, size, limit int64) int64 {
 			f.dropLocked(b)
 		}
 	}
-	return n
+	if n == 0 {
+		return 0
+	}
+	return 1 << (bits.Len64(uint64(n)) - 1)
 }

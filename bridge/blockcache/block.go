@@ -5,8 +5,9 @@ type block struct {
 	file *File
 	idx  int64 // the offset in the file in units of BlockSize
 
-	buf *buffer
-	n   int // the bytes known, from the start of the block
+	buf *buffer // of which it holds one use
+	p   []byte  // the room that it has in buf
+	n   int     // the bytes known, from the start of the block
 	// guarded by file.mu
 
 	prev, next *block // in the ring Cache.lru, or nil
@@ -46,9 +47,8 @@ func (c *Cache) drop(b *block) {
 	if b.next != nil {
 		b.unlink()
 	}
-	c.used -= int64(len(b.buf.b))
 	c.mu.Unlock()
-	c.recycle(b.buf)
+	c.put(b.buf)
 }
 
 // evict forgets b, which the cache has taken out of the ring. The caller holds
@@ -77,12 +77,14 @@ func (f *File) dropRangeLocked(off, end int64) {
 	}
 }
 
-// storeLocked makes p the content of the block idx, in the buffer buf. The
-// caller holds f.mu, and has seen that the block is not there.
-func (f *File) storeLocked(idx int64, p []byte, buf *buffer) {
-	b := &block{file: f, idx: idx, buf: buf, n: copy(buf.b, p)}
+// storeLocked makes n bytes of buf, from at on, the content of the block idx,
+// which shares buf with others. The caller holds f.mu, and has seen that the
+// block is not there.
+func (f *File) storeLocked(idx int64, buf *buffer, at, n int) {
+	b := &block{file: f, idx: idx, buf: buf, p: buf.b[at:min(at+BlockSize, len(buf.b))], n: n}
 	f.blocks[idx] = b
 	f.cache.mu.Lock()
+	buf.uses++
 	f.cache.link(b)
 	f.cache.mu.Unlock()
 }
@@ -98,10 +100,10 @@ func (f *File) updateLocked(p []byte, off int64) {
 		at := int(off % BlockSize)
 		n := min(len(p), BlockSize-at)
 		if b := f.blocks[off/BlockSize]; b != nil {
-			if at > b.n || at+n > len(b.buf.b) {
+			if at > b.n || at+n > len(b.p) {
 				f.dropLocked(b)
 			} else {
-				copy(b.buf.b[at:], p[:n])
+				copy(b.p[at:], p[:n])
 				b.n = max(b.n, at+n)
 			}
 		}

@@ -52,8 +52,12 @@ type Cache struct {
 }
 
 // A buffer is memory that is counted in Cache.used. Its capacity is a power of
-// two and its length is its capacity.
-type buffer struct{ b []byte }
+// two and its length is its capacity. What is read or written at once stays in
+// one buffer, which the blocks that it becomes share.
+type buffer struct {
+	b    []byte
+	uses int // by a fetch, an extent and blocks; guarded by Cache.mu
+}
 
 // New returns a cache of at most limit bytes. However small the limit is, a
 // little dirty data is allowed; then nothing else is cached.
@@ -128,10 +132,12 @@ func bufferClass(n int) int {
 // get returns a buffer for n bytes. Its caller has counted it.
 func (c *Cache) get(n int) *buffer {
 	class := bufferClass(n)
-	if b, ok := c.pools[class].Get().(*buffer); ok {
-		return b
+	b, ok := c.pools[class].Get().(*buffer)
+	if !ok {
+		b = &buffer{b: make([]byte, minBuffer<<class)}
 	}
-	return &buffer{b: make([]byte, minBuffer<<class)}
+	b.uses = 1
+	return b
 }
 
 func (c *Cache) recycle(b *buffer) { c.pools[bufferClass(len(b.b))].Put(b) }
@@ -145,10 +151,25 @@ func (c *Cache) clean(n int) *buffer {
 	return c.get(n)
 }
 
-// put takes back a buffer that clean returned.
+// put ends one use of a buffer, and takes it back after the last.
 func (c *Cache) put(b *buffer) {
-	c.count(-int64(len(b.b)))
-	c.recycle(b)
+	c.mu.Lock()
+	last := c.putLocked(b)
+	c.mu.Unlock()
+	if last {
+		c.recycle(b)
+	}
+}
+
+// putLocked ends one use of b and reports whether it was the last, whereupon
+// the caller recycles b. The caller holds c.mu.
+func (c *Cache) putLocked(b *buffer) (last bool) {
+	b.uses--
+	if b.uses > 0 {
+		return false
+	}
+	c.used -= int64(len(b.b))
+	return true
 }
 
 // count counts n bytes whatever the limit is.
@@ -226,14 +247,19 @@ func (c *Cache) joined(n int) *buffer {
 
 // sent takes back the buffer of an extent.
 func (c *Cache) sent(b *buffer) {
-	n := int64(len(b.b))
 	c.mu.Lock()
-	c.used -= n
-	c.dirty -= n
+	last := c.putLocked(b)
+	c.dirty -= int64(len(b.b))
 	c.wakeLocked()
 	c.mu.Unlock()
-	c.recycle(b)
+	if last {
+		c.recycle(b)
+	}
 }
+
+// trim makes room for what was counted without being reserved. The caller
+// holds no lock.
+func (c *Cache) trim() { c.reserve(0) }
 
 // wakeLocked wakes the writers that wait for room. The caller holds c.mu.
 func (c *Cache) wakeLocked() {

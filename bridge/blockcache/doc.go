@@ -11,6 +11,8 @@
 //   - A block is BlockSize bytes of a file at a multiple of BlockSize; a
 //     cached block knows its first n bytes. Blocks are clean or carry written
 //     data too: a write updates the blocks that are cached.
+//     Those that came together, by a fetch or as an extent, stay in one buffer,
+//     which counts until the last of them is gone.
 //   - An extent is written data, anywhere in the file. It is dirty until it is
 //     handed to its source, then in flight, and gone when the source has it.
 //     Dirty extents do not overlap, nor do those in flight; a dirty one that

@@ -72,51 +72,28 @@ func (f *File) fetch(ctx context.Context, ft *fetch) {
 	if err == io.EOF || n == ft.size {
 		err = nil
 	}
-	var room [maxIO / BlockSize]*buffer
-	if err == nil {
-		f.makeRoom(ft, room[:])
-	}
 
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.forgetLocked(ft)
 	ft.buf, ft.err = buf, err
 	if err == nil {
 		ft.n = f.patchLocked(ft, buf.b[:ft.size], n)
-		f.storeFetchLocked(ft, room[:])
+		f.storeFetchLocked(ft)
 	}
 	f.detachLocked(ft)
 	close(ft.done)
 	f.unrefLocked(ft)
-	f.mu.Unlock()
-
-	for _, b := range room {
-		if b != nil {
-			f.cache.put(b)
-		}
-	}
 }
 
-// makeRoom gets the buffers for the blocks of ft, as long as there is room.
-func (f *File) makeRoom(ft *fetch, room []*buffer) {
-	for i := 0; i*BlockSize < ft.size; i++ {
-		room[i] = f.cache.clean(min(BlockSize, ft.size-i*BlockSize))
-		if room[i] == nil {
-			return
+// storeFetchLocked makes blocks of what ft brought, except for those that were
+// detached since. The caller holds f.mu.
+func (f *File) storeFetchLocked(ft *fetch) {
+	for lo := 0; lo < ft.n; lo += BlockSize {
+		idx := (ft.off + int64(lo)) / BlockSize
+		if f.pending[idx] == ft && f.blocks[idx] == nil {
+			f.storeLocked(idx, ft.buf, lo, min(BlockSize, ft.n-lo))
 		}
-	}
-}
-
-// storeFetchLocked stores what ft brought in the buffers of room, which it
-// takes, except for blocks that were detached since. The caller holds f.mu.
-func (f *File) storeFetchLocked(ft *fetch, room []*buffer) {
-	for i, buf := range room {
-		idx := ft.off/BlockSize + int64(i)
-		lo := i * BlockSize
-		if buf == nil || lo >= ft.n || f.pending[idx] != ft || f.blocks[idx] != nil {
-			continue
-		}
-		f.storeLocked(idx, ft.buf.b[lo:min(lo+BlockSize, ft.n)], buf)
-		room[i] = nil
 	}
 }
 

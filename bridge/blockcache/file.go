@@ -143,22 +143,21 @@ func (f *File) FillVersion(p []byte, off int64, version uint64) {
 		if buf == nil {
 			return
 		}
-		if !f.fillBlock(part, off/BlockSize, version, buf) {
-			f.cache.put(buf)
-		}
+		f.fillBlock(part, off/BlockSize, version, buf)
+		f.cache.put(buf)
 		off += BlockSize
 	}
 }
 
 // fillBlock stores p as the block idx in buf, unless a block is there or under
-// way, and reports whether it did.
-func (f *File) fillBlock(p []byte, idx int64, version uint64, buf *buffer) bool {
+// way.
+func (f *File) fillBlock(p []byte, idx int64, version uint64, buf *buffer) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed || f.version != version || f.blocks[idx] != nil || f.pending[idx] != nil {
-		return false
+		return
 	}
-	f.storeLocked(idx, p, buf)
+	copy(buf.b, p)
+	f.storeLocked(idx, buf, 0, len(p))
 	f.overlayLocked(buf.b[:len(p)], idx*BlockSize)
-	return true
 }

@@ -76,7 +76,7 @@ func (f *File) readLocked(ctx context.Context, src Source, p []byte, off int64) 
 		pos := off + int64(n)
 		idx := pos / BlockSize
 		if b := f.blocks[idx]; b != nil && b.end() > pos {
-			n += copy(p[n:], b.buf.b[pos%BlockSize:b.n])
+			n += copy(p[n:], b.p[pos%BlockSize:b.n])
 			f.cache.touch(b)
 			continue
 		}
@@ -105,20 +105,24 @@ func (f *File) readLocked(ctx context.Context, src Source, p []byte, off int64) 
 func (f *File) joinLocked(ctx context.Context, ft *fetch, p []byte, off int64) (int, error) {
 	ft.refs++
 	f.mu.Unlock()
-	n, err := ft.wait(ctx, p, off)
-	f.mu.Lock()
-	f.unrefLocked(ft)
-	return n, err
-}
-
-// wait waits for ft and copies what it brought to p, a part of the file at
-// off, which is before ft.end. The caller holds one of ft.refs.
-func (ft *fetch) wait(ctx context.Context, p []byte, off int64) (int, error) {
+	var err error
 	select {
 	case <-ft.done:
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		err = ctx.Err()
 	}
+	f.mu.Lock()
+	defer f.unrefLocked(ft)
+	if err != nil {
+		return 0, err
+	}
+	return ft.copyLocked(p, off)
+}
+
+// copyLocked copies what ft has brought to p, a part of the file at off, which
+// is before ft.end. The caller holds one of ft.refs, and the file's mu: what is
+// written goes into the blocks that share the buffer.
+func (ft *fetch) copyLocked(p []byte, off int64) (int, error) {
 	if ft.err != nil {
 		return 0, ft.err
 	}

@@ -177,56 +177,32 @@ func (f *File) sendLocked() {
 			if err == nil && n < len(data) {
 				err = io.ErrShortWrite
 			}
-			var room []*buffer
-			if err == nil {
-				room = f.roomFor(e.off, len(data))
-			}
-			f.sent(e, err, room, purged)
-			for _, buf := range room {
-				if buf != nil {
-					f.cache.put(buf)
-				}
-			}
+			f.sent(e, err, purged)
+			f.cache.trim()
 		})
 	}
-}
-
-// roomFor returns buffers for those blocks of n written bytes at off that can
-// be kept: one for each that begins in them, nil where there is no room. The
-// caller does not hold f.mu.
-func (f *File) roomFor(off int64, n int) []*buffer {
-	var room []*buffer
-	for at := nextBlock(off); at < off+int64(n); at += BlockSize {
-		room = append(room, f.cache.clean(int(min(BlockSize, off+int64(n)-at))))
-	}
-	return room
 }
 
 // nextBlock returns where the first block at or after off begins.
 func nextBlock(off int64) int64 { return (off + BlockSize - 1) / BlockSize * BlockSize }
 
-// keepLocked makes what e has written the content of blocks that are not known,
-// in the buffers of roomFor, from which it takes those that it uses. Who reads
-// what was just written need not fetch it. The caller holds f.mu.
-func (f *File) keepLocked(e *extent, room []*buffer) {
-	data, at := e.data(), nextBlock(e.off)
-	for i := 0; i < len(room) && at < e.end(); i, at = i+1, at+BlockSize {
+// keepLocked makes what e has written the content of blocks that are not known.
+// Who reads what was just written need not fetch it. The caller holds f.mu.
+func (f *File) keepLocked(e *extent) {
+	for at := nextBlock(e.off); at < e.end(); at += BlockSize {
 		idx := at / BlockSize
-		if room[i] == nil || f.closed || f.blocks[idx] != nil || f.pending[idx] != nil {
+		if f.closed || f.blocks[idx] != nil || f.pending[idx] != nil {
 			continue
 		}
-		part := data[at-e.off:]
-		part = part[:min(len(part), BlockSize, len(room[i].b))]
-		f.storeLocked(idx, part, room[i])
-		f.overlayLocked(room[i].b[:len(part)], at) // what is newer
-		room[i] = nil
+		lo, n := int(at-e.off), int(min(BlockSize, e.end()-at))
+		f.storeLocked(idx, e.buf, lo, n)
+		f.overlayLocked(e.buf.b[lo:lo+n], at) // what is newer
 	}
 }
 
 // sent ends the flight of e, which began when f.purged was purged, and sends
-// what waited for it. What was written is kept in room, if the file has it
-// still.
-func (f *File) sent(e *extent, err error, room []*buffer, purged uint64) {
+// what waited for it. What was written is kept, if the file has it still.
+func (f *File) sent(e *extent, err error, purged uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	i := slices.Index(f.sending, e)
@@ -238,7 +214,7 @@ func (f *File) sent(e *extent, err error, room []*buffer, purged uint64) {
 		if e.n > 0 {
 			f.recordLocked(e.data(), e.off)
 			if f.purged == purged {
-				f.keepLocked(e, room)
+				f.keepLocked(e)
 			}
 		}
 		f.freeLocked(e)
