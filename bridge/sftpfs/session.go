@@ -236,7 +236,7 @@ func (s *session) write() {
 // read hands out answers until the session ends.
 func (s *session) read() {
 	defer s.returned()
-	br := bufio.NewReaderSize(heardReader{s}, 64<<10)
+	br := bufio.NewReaderSize(heardReader{s}, 256<<10)
 	packet, err := readPacket(br)
 	if err == nil {
 		if s.server.ext, err = readVersion(packet); err != nil {
