@@ -69,7 +69,7 @@ func TestSpread(t *testing.T) {
 		name string
 		most int32 // sessions that a connection lets open
 		way  time.Duration
-	}{{"free", 0, 5 * time.Millisecond}, {"one session each", 1, 5 * time.Millisecond}, {"far", 0, 20 * time.Millisecond}, {"far, one session each", 1, 20 * time.Millisecond}} {
+	}{{"free", 0, 2 * time.Millisecond}, {"one session each", 1, 2 * time.Millisecond}, {"far", 0, 20 * time.Millisecond}, {"far, one session each", 1, 20 * time.Millisecond}} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
 			ctx := context.Background()

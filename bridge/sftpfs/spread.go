@@ -33,7 +33,7 @@ const (
 // longWay is the round-trip time from which on a channel's window and not the
 // machines limit what a session carries: connections and sessions are made
 // several at a time, and before they are needed.
-const longWay = 15 * time.Millisecond
+const longWay = 8 * time.Millisecond
 
 // A shortest is the shortest time that an answer took: the round-trip time.
 // There is one for all sessions of a pool.
