@@ -145,6 +145,23 @@ type MknodBackend interface {
 	Mknod(ctx context.Context, name string, mode, rdev uint32, attr SetAttr) error
 }
 
+// A DirBackend holds a directory open for who looks at several of its entries.
+// Without it, each of them is looked for by its whole name.
+type DirBackend interface {
+	// OpenDir returns the directory name (ENOTDIR for anything else).
+	OpenDir(ctx context.Context, name string) (Dir, error)
+}
+
+// A Dir is a directory of a backend that is held open, whatever becomes of its
+// name. What it tells of is all that Lstat of the backend would.
+type Dir interface {
+	// Attr returns the attributes of the directory itself.
+	Attr(ctx context.Context) (Attr, error)
+	// Lstat returns the attributes of the entry name (ENOENT).
+	Lstat(ctx context.Context, name string) (Attr, error)
+	io.Closer
+}
+
 // A StatFSBackend knows its free space. Without it, the tree tells of none.
 type StatFSBackend interface {
 	StatFS(ctx context.Context, name string) (StatFS, error)

@@ -80,9 +80,9 @@ type ServerFile interface {
 
 // A ServerDir is a listing under way: the Go form of openDirectory's iterator.
 type ServerDir interface {
-	// Entries yields the entries with full attributes, "." and ".." among them, in
-	// an order that stays the same. It may be ranged over once; it may be
-	// left and the listing closed at any time.
+	// Entries yields the entries with full attributes, "." and ".." among them. It
+	// may be left at any time; it is called again to go on behind the last entry
+	// that it has yielded.
 	Entries(ctx context.Context) iter.Seq2[DirEntry, error]
 	io.Closer
 }

@@ -48,6 +48,7 @@ type Tree struct {
 	symlinks SymlinkBackend    // nil if the backend has none
 	links    LinkBackend       // the same
 	asCaller bool              // the backend is a CallerBackend
+	dirs     DirBackend        // nil if the backend has none, or is not to be asked for them
 	root     *Node
 	seed     maphash.Seed
 	watch    *watcher // nil if the backend cannot be watched
@@ -102,6 +103,9 @@ func New(ctx context.Context, b Backend, opt Options) (*Tree, error) {
 	t.symlinks, _ = b.(SymlinkBackend)
 	t.links, _ = b.(LinkBackend)
 	_, t.asCaller = b.(CallerBackend)
+	if !t.asCaller && !t.traits.Slow {
+		t.dirs, _ = b.(DirBackend)
+	}
 
 	attr, err := b.Lstat(ctx, ".")
 	if err != nil {

@@ -232,18 +232,26 @@ func (d *dirServer) OpenDirectory(_ context.Context, path string) (bridge.Server
 	if err != nil {
 		return nil, err
 	}
-	return &osDir{f}, nil
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	slices.Sort(names)
+	return &osDir{f, append([]string{".", ".."}, names...)}, nil
 }
 
-type osDir struct{ f *os.File }
+type osDir struct {
+	f    *os.File
+	left []string // names that come next
+}
 
 func (d *osDir) Close() error { return d.f.Close() }
 
 func (d *osDir) Entries(context.Context) iter.Seq2[bridge.DirEntry, error] {
 	return func(yield func(bridge.DirEntry, error) bool) {
-		names, err := d.f.Readdirnames(-1)
-		slices.Sort(names)
-		for _, name := range append([]string{".", ".."}, names...) {
+		for len(d.left) > 0 {
+			name := d.left[0]
+			d.left = d.left[1:]
 			var st unix.Stat_t
 			if unix.Lstat(d.f.Name()+"/"+name, &st) != nil {
 				continue
@@ -251,9 +259,6 @@ func (d *osDir) Entries(context.Context) iter.Seq2[bridge.DirEntry, error] {
 			if !yield(bridge.DirEntry{Name: name, Attr: attrOf(&st), Full: true}, nil) {
 				return
 			}
-		}
-		if err != nil {
-			yield(bridge.DirEntry{}, err)
 		}
 	}
 }

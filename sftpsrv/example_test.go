@@ -63,7 +63,12 @@ func (n Notes) OpenDirectory(_ context.Context, path string) (bridge.ServerDir, 
 	if err == nil && name != "." {
 		err = syscall.ENOTDIR
 	}
-	return list{n}, err
+	names := []string{".", ".."}
+	for name := range n {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	return &list{n, names}, err
 }
 
 func (n Notes) GetAttrs(_ context.Context, path string, _ bool) (bridge.Attr, error) {
@@ -114,18 +119,18 @@ func (f note) SetAttrs(context.Context, bridge.SetAttr) error  { return syscall.
 func (f note) Close(context.Context) error                     { return nil }
 
 // A list is a listing under way.
-type list struct{ notes Notes }
+type list struct {
+	notes Notes
+	left  []string // the names that come next
+}
 
-func (l list) Close() error { return nil }
+func (l *list) Close() error { return nil }
 
-func (l list) Entries(context.Context) iter.Seq2[bridge.DirEntry, error] {
-	names := []string{".", ".."}
-	for name := range l.notes {
-		names = append(names, name)
-	}
-	sort.Strings(names)
+func (l *list) Entries(context.Context) iter.Seq2[bridge.DirEntry, error] {
 	return func(yield func(bridge.DirEntry, error) bool) {
-		for _, name := range names {
+		for len(l.left) > 0 {
+			name := l.left[0]
+			l.left = l.left[1:]
 			if !yield(bridge.DirEntry{Name: name, Attr: l.notes.attr(name), Full: true}, nil) {
 				return
 			}

@@ -109,7 +109,7 @@ func (s *toyServer) OpenFile(context.Context, string, bridge.OpenFlags, bridge.S
 
 func (s *toyServer) OpenDirectory(context.Context, string) (bridge.ServerDir, error) {
 	s.open.Add(1)
-	return toyDir{toyFile{s}}, nil
+	return &toyDir{toyFile: toyFile{s}}, nil
 }
 
 func (s *toyServer) RemoveFile(context.Context, string) error                    { return nil }
@@ -150,10 +150,17 @@ func (f toyFile) Sync(context.Context) error                            { return
 
 func (f toyFile) CopyTo(context.Context, int64, int64, bridge.ServerFile, int64) error { return nil }
 
-func (f toyFile) Entries(context.Context) iter.Seq2[bridge.DirEntry, error] {
+// A toyDir is a listing, which fails after 150 entries.
+type toyDir struct {
+	toyFile
+	n int // entries that were yielded
+}
+
+func (d *toyDir) Entries(context.Context) iter.Seq2[bridge.DirEntry, error] {
 	return func(yield func(bridge.DirEntry, error) bool) {
-		for i := range 150 {
-			if !yield(bridge.DirEntry{Name: strings.Repeat("x", i)}, nil) {
+		for d.n < 150 {
+			d.n++
+			if !yield(bridge.DirEntry{Name: strings.Repeat("x", d.n)}, nil) {
 				return
 			}
 		}
@@ -161,10 +168,7 @@ func (f toyFile) Entries(context.Context) iter.Seq2[bridge.DirEntry, error] {
 	}
 }
 
-// toyDir gives a listing the Close that it has to have.
-type toyDir struct{ toyFile }
-
-func (d toyDir) Close() error {
+func (d *toyDir) Close() error {
 	d.s.open.Add(-1)
 	return nil
 }

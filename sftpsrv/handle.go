@@ -3,7 +3,6 @@ package sftpsrv
 import (
 	"context"
 	"encoding/binary"
-	"iter"
 	"sync"
 	"syscall"
 
@@ -23,20 +22,12 @@ type handle struct {
 
 // A listing is a directory of which READDIR takes one part after the other.
 type listing struct {
-	dir  bridge.ServerDir
-	next func() (bridge.DirEntry, error, bool)
-	stop func()
-	err  error // found after entries that were still to be sent
-}
-
-func newListing(ctx context.Context, d bridge.ServerDir) *listing {
-	next, stop := iter.Pull2(d.Entries(ctx))
-	return &listing{dir: d, next: next, stop: stop}
+	dir bridge.ServerDir
+	err error // why there is no more to come; io.EOF at the end
 }
 
 func (h *handle) close(ctx context.Context) error {
 	if h.dir != nil {
-		h.dir.stop()
 		return h.dir.dir.Close()
 	}
 	return h.file.Close(ctx)

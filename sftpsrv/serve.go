@@ -65,7 +65,7 @@ func (s *session) serve(ctx context.Context, q *request, out *reply) {
 	case sshfx.PacketTypeOpenDir:
 		s.openDir(ctx, q, out)
 	case sshfx.PacketTypeReadDir:
-		s.readDir(q, out)
+		s.readDir(ctx, q, out)
 	case sshfx.PacketTypeStat, sshfx.PacketTypeLStat:
 		a, err := s.srv.GetAttrs(ctx, q.path, q.typ == sshfx.PacketTypeStat)
 		out.attrs(q.id, a, err)
@@ -128,8 +128,7 @@ func (s *session) openFile(ctx context.Context, q *request, out *reply) {
 	out.handle(q.id, s.handles.add(&handle{path: q.path, writes: q.flags.Writes(), appends: q.flags.Has(syscall.O_APPEND), file: f}))
 }
 
-// openDir begins a listing. It goes on under the context of the session, which
-// is that of each of its requests.
+// openDir begins a listing.
 func (s *session) openDir(ctx context.Context, q *request, out *reply) {
 	if err := s.handles.reserve(); err != nil {
 		out.status(q.id, err)
@@ -141,7 +140,7 @@ func (s *session) openDir(ctx context.Context, q *request, out *reply) {
 		out.status(q.id, err)
 		return
 	}
-	out.handle(q.id, s.handles.add(&handle{path: q.path, dir: newListing(ctx, d)}))
+	out.handle(q.id, s.handles.add(&handle{path: q.path, dir: &listing{dir: d}}))
 }
 
 func (s *session) close(ctx context.Context, q *request, out *reply) {
@@ -218,27 +217,22 @@ func (s *session) fsetstat(ctx context.Context, q *request, out *reply) {
 	out.status(q.id, q.handle.file.SetAttrs(ctx, q.attr))
 }
 
-// readDir answers with the next entries, as many as OpenSSH gives at once. An
-// error after some of them waits for the next request.
-func (s *session) readDir(q *request, out *reply) {
+// maxEntries is how many entries OpenSSH gives at once.
+const maxEntries = 100
+
+// readDir answers with the next entries. An error after some of them waits for
+// the next request.
+func (s *session) readDir(ctx context.Context, q *request, out *reply) {
 	if q.handle == nil || q.handle.dir == nil {
 		out.badHandle(q.id)
 		return
 	}
-	l, n, now := q.handle.dir, 0, time.Now()
+	l := q.handle.dir
 	out.begin(sshfx.PacketTypeName, q.id)
 	out.uint32(0)
-	for l.err == nil && n < 100 && out.size() < maxReply {
-		e, err, more := l.next()
-		switch {
-		case !more:
-			l.err = io.EOF
-		case err != nil:
-			l.err = err
-		default:
-			s.entry(e, now, out)
-			n++
-		}
+	n := 0
+	if l.err == nil {
+		n = s.entries(ctx, l, out)
 	}
 	if n > 0 {
 		binary.BigEndian.PutUint32(out.b[out.start+9:], uint32(n))
@@ -252,6 +246,23 @@ func (s *session) readDir(q *request, out *reply) {
 	}
 	out.status(q.id, l.err)
 	l.err = io.EOF
+}
+
+// entries adds the next entries of a listing and returns how many.
+func (s *session) entries(ctx context.Context, l *listing, out *reply) int {
+	n, now := 0, time.Now()
+	for e, err := range l.dir.Entries(ctx) {
+		if err != nil {
+			l.err = err
+			return n
+		}
+		s.entry(e, now, out)
+		if n++; n == maxEntries || out.size() >= maxReply {
+			return n
+		}
+	}
+	l.err = io.EOF
+	return n
 }
 
 // entry adds one entry of a listing.

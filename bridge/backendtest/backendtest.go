@@ -50,6 +50,7 @@ func Run(t *testing.T, open func(t *testing.T) bridge.Backend, opt Options) {
 		{"Attr", attrTests},
 		{"Dir", dirTests},
 		{"ReadDir", readDirTests},
+		{"OpenDir", openDirTests},
 		{"Names", nameTests},
 		{"Rename", renameTests},
 		{"Symlink", symlinkTests},

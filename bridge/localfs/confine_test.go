@@ -80,6 +80,13 @@ func everyOperation(b *FS, name, other string) (learned []string) {
 	for e, err := range b.ReadDir(ctx, name) {
 		learn("entry "+e.Name, err)
 	}
+	if d, err := b.OpenDir(ctx, name); err == nil {
+		for _, entry := range []string{"f", "..", "../out", "../out/f", "sub/f", "."} {
+			a, err := d.Lstat(ctx, entry)
+			learn(fmt.Sprint("inode ", a.ID.Ino, ";"), err)
+		}
+		learn("", d.Close())
+	}
 	value, err := b.GetXattr(ctx, name, "user.test")
 	learn(string(value), err)
 	_, _ = b.ListXattr(ctx, name)

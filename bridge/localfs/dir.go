@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/binary"
 	"iter"
+	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -13,6 +15,48 @@ import (
 
 // dirBuf is the size of one batch of a listing, in bytes.
 const dirBuf = 32 << 10
+
+// A Dir is a directory that is held open.
+type Dir struct{ fd int }
+
+// OpenDir returns the directory name. A symbolic link is ENOTDIR.
+func (fs *FS) OpenDir(ctx context.Context, name string) (bridge.Dir, error) {
+	if err := check(ctx, name); err != nil {
+		return nil, err
+	}
+	fd, err := fs.openDir(name, unix.O_PATH)
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{fd}, nil
+}
+
+// Attr returns the attributes of the directory.
+func (d *Dir) Attr(ctx context.Context) (bridge.Attr, error) {
+	if err := ctxErr(ctx); err != nil {
+		return bridge.Attr{}, err
+	}
+	return fstat(d.fd)
+}
+
+// Lstat returns the attributes of the entry name. EINVAL for what cannot be the
+// name of one, such as a path or "..".
+func (d *Dir) Lstat(ctx context.Context, name string) (bridge.Attr, error) {
+	if err := check(ctx, name); err != nil {
+		return bridge.Attr{}, err
+	}
+	if name == "." || strings.IndexByte(name, '/') >= 0 {
+		return bridge.Attr{}, syscall.EINVAL
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return bridge.Attr{}, err
+	}
+	return attrOf(&st), nil
+}
+
+// Close closes the directory.
+func (d *Dir) Close() error { return unix.Close(d.fd) }
 
 // ReadDir yields the entries of the directory with their types, if the host's
 // file system tells them, and no other attributes.

@@ -57,6 +57,7 @@ var _ interface {
 	bridge.StatFSBackend
 	bridge.XattrBackend
 	bridge.WatchBackend
+	bridge.DirBackend
 } = (*FS)(nil)
 
 // New returns the directory dir of the host as a backend. It is an error if

@@ -47,6 +47,7 @@ var _ interface {
 	bridge.MknodBackend
 	bridge.StatFSBackend
 	bridge.XattrBackend
+	bridge.DirBackend
 } = (*FS)(nil)
 
 // An Option changes what New makes.
