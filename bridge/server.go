@@ -123,6 +123,23 @@ type IDNamer interface {
 	GroupName(gid uint32) string
 }
 
+// An AttrBatcher answers requests for attributes that have come together with
+// what their paths have in common looked at once.
+type AttrBatcher interface {
+	// AttrBatch begins a batch, which is to be closed. All requests that are put to it
+	// must have come before the first one is, so that none of them can be from
+	// after a change that it does not show, and nothing that changes anything may be
+	// asked of the Server for the same client meanwhile.
+	AttrBatch() AttrBatch
+}
+
+// An AttrBatch is used by one goroutine.
+type AttrBatch interface {
+	// GetAttrs is that of the Server.
+	GetAttrs(ctx context.Context, path string, followLinks bool) (Attr, error)
+	Close()
+}
+
 // A SyncFile brings what was written to stable storage (fsync@openssh.com).
 type SyncFile interface {
 	Sync(ctx context.Context) error

@@ -27,6 +27,7 @@ var _ interface {
 	StatFSer
 	PathExpander
 	IDNamer
+	AttrBatcher
 } = (*View)(nil)
 
 // View returns the view that the avatar a has of the tree through the door d.

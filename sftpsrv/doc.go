@@ -16,6 +16,10 @@
 // had not waited for any answer could not tell: the table in order.go says
 // which request waits for which earlier ones.
 //
+// Requests for attributes that have arrived together, one after the other, are
+// put to a bridge.AttrBatch where the server has one: their directory is looked
+// at once. It ends before the session does or reads anything else.
+//
 // # What a client is told
 //
 // A failed request is answered with OpenSSH's status code for its errno, and

@@ -67,7 +67,7 @@ func (s *session) serve(ctx context.Context, q *request, out *reply) {
 	case sshfx.PacketTypeReadDir:
 		s.readDir(ctx, q, out)
 	case sshfx.PacketTypeStat, sshfx.PacketTypeLStat:
-		a, err := s.srv.GetAttrs(ctx, q.path, q.typ == sshfx.PacketTypeStat)
+		a, err := s.getAttrs(ctx, q)
 		out.attrs(q.id, a, err)
 	case sshfx.PacketTypeRealPath:
 		path, err := s.srv.RealPath(ctx, q.path)

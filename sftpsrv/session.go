@@ -47,7 +47,9 @@ type session struct {
 	denied  map[string]bool
 	names   bridge.IDNamer // may be nil
 
-	begun bool // INIT was seen; the reader's own
+	begun   bool               // INIT was seen; the reader's own
+	batcher bridge.AttrBatcher // may be nil
+	batch   bridge.AttrBatch   // of requests that came together; nil if there is none. It is serveSerial's own
 }
 
 // Serve serves one SFTP session on the stream rw until the client ends it,
@@ -99,6 +101,7 @@ func newSession(srv bridge.Server, opt SessionOptions) *session {
 		denied:  make(map[string]bool),
 	}
 	s.names, _ = srv.(bridge.IDNamer)
+	s.batcher, _ = srv.(bridge.AttrBatcher)
 	for _, name := range opt.Deny {
 		s.denied[name] = true
 	}
@@ -109,6 +112,7 @@ func newSession(srv bridge.Server, opt SessionOptions) *session {
 func (s *session) serveSerial(ctx context.Context, rw io.ReadWriter) error {
 	in := newPacketReader(rw)
 	var out reply
+	defer s.endBatch()
 	for {
 		packet, err := in.next()
 		if err != nil {
@@ -118,7 +122,11 @@ func (s *session) serveSerial(ctx context.Context, rw io.ReadWriter) error {
 		if err != nil {
 			return errors.Join(err, flush(rw, &out))
 		}
+		s.gather(&q, in.whole())
 		s.serve(ctx, &q, &out)
+		if !in.whole() {
+			s.endBatch() // what comes next came later
+		}
 		if len(out.b) >= flushAt || !in.whole() {
 			if err := flush(rw, &out); err != nil {
 				return err
