@@ -121,10 +121,15 @@ func TestListingCloses(t *testing.T) {
 	tree, dir := newLocal(t)
 	must(t, os.WriteFile(filepath.Join(dir, "f"), nil, 0o644))
 	v := newView(t, tree, &bridge.Avatar{})
-	count := func() int {
+	count := func() (n int) {
 		entries, err := os.ReadDir("/proc/self/fd")
 		must(t, err)
-		return len(entries)
+		for _, e := range entries {
+			if to, _ := os.Readlink("/proc/self/fd/" + e.Name()); to == dir {
+				n++
+			}
+		}
+		return n
 	}
 	before := count()
 	for range 10 {

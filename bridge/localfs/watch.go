@@ -26,6 +26,10 @@ const watchMask = unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVE | unix.IN_ATTRI
 // watchBuf is how much is read of inotify at once, in bytes.
 const watchBuf = 64 << 10
 
+// watchPause is for how long nothing is read after something was: what happens to
+// one file in that time, such as all that makes a new one, is then told once.
+const watchPause = 2 * time.Millisecond
+
 // A watcher is the inotify descriptor of an FS, made when it is first needed,
 // and what is watched with it. The kernel watches inodes: one inode may have
 // been named in several ways, when it was renamed in between or is mounted
@@ -80,8 +84,11 @@ func (fs *FS) Watch(ctx context.Context, changed func(bridge.Change)) error {
 		if err != nil {
 			return err
 		}
-		for e := range eventsOf(buf[:n]) {
+		for _, e := range merged(eventsOf(buf[:n])) {
 			w.tell(e, changed)
+		}
+		if n < len(buf)/2 {
+			time.Sleep(watchPause)
 		}
 	}
 }
@@ -242,6 +249,30 @@ type event struct {
 	wd   int32
 	mask uint32
 	name string // in the directory, or "" for the directory itself
+}
+
+// merged returns the events with those of one name in one directory as one, at the
+// place of the first.
+func merged(events iter.Seq[event]) []event {
+	type place struct {
+		wd   int32
+		name string
+	}
+	var all []event
+	seen := make(map[place]int)
+	for e := range events {
+		i, again := seen[place{e.wd, e.name}]
+		switch {
+		case e.mask&(unix.IN_Q_OVERFLOW|unix.IN_IGNORED) != 0:
+			all = append(all, e)
+		case again:
+			all[i].mask |= e.mask
+		default:
+			seen[place{e.wd, e.name}] = len(all)
+			all = append(all, e)
+		}
+	}
+	return all
 }
 
 // eventsOf yields the events in what was read from an inotify descriptor.
