@@ -1,5 +1,7 @@
 package bridge
 
+import "context"
+
 // A Name is an entry of a directory.
 type Name struct {
 	Dir  *Node
@@ -18,6 +20,15 @@ func (n *Node) Names() []Name {
 		names = append(names, Name{e.dir, e.name})
 	}
 	return names
+}
+
+// AttrWritten is Attr of a file that may have been written to through the
+// descriptor of FD: what has changed is not taken for somebody else's doing.
+func (h *Handle) AttrWritten(ctx context.Context) (Attr, error) {
+	h.tree.mu.Lock()
+	h.node.unsettled = true
+	h.tree.unlock()
+	return h.Attr(ctx)
 }
 
 // Touched says that the file was written to through the descriptor of FD: the

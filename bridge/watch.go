@@ -151,39 +151,45 @@ func (w *watcher) changed(ctx context.Context, c Change) {
 	}
 	t.refLocked(dir)
 	path, named := dir.backendPathLocked()
-	n := dir.children[c.Name]
-	if n != nil {
-		t.refLocked(n)
-	}
 	t.unlock()
 	defer t.Forget(dir, 1)
-	if n != nil {
-		defer t.Forget(n, 1)
-	}
 	switch {
 	case !named:
 	case c.Name == "":
 		t.publish(0, Event{Node: dir, Kind: AttrChanged})
 	default:
-		w.look(ctx, dir, path, c, n)
+		w.look(ctx, dir, path, c.Name)
 	}
 }
 
 // look has the entry that changed compared with what is known of it: what is
-// another than it was is told by whoever finds out.
-func (w *watcher) look(ctx context.Context, dir *Node, path string, c Change, n *Node) {
+// another than it was is told by whoever finds out. If it is being made or removed
+// by ourselves, that is waited for.
+func (w *watcher) look(ctx context.Context, dir *Node, path, name string) {
 	t := w.tree
+	mu := t.entryLock(dir, name)
+	mu.Lock()
+	defer mu.Unlock()
+	t.mu.Lock()
+	n := dir.children[name]
+	if n != nil {
+		t.refLocked(n)
+	}
+	t.unlock()
+	if n != nil {
+		defer t.Forget(n, 1)
+	}
 	stamp, until := t.now()
-	a, err := t.backend.Lstat(ctx, child(path, c.Name))
+	a, err := t.backend.Lstat(ctx, child(path, name))
 	if err != nil {
 		if n != nil && Errno(err) == syscall.ENOENT {
-			t.gone(dir, c.Name)
+			t.gone(dir, name)
 			t.publish(0, Event{Node: dir, Kind: AttrChanged}, Event{Node: n, Kind: AttrChanged})
 		}
 		return
 	}
 	t.mu.Lock()
-	if n != nil && n.sameLocked(a) && dir.children[c.Name] == n {
+	if n != nil && n.sameLocked(a) && dir.children[name] == n {
 		t.storeLocked(n, a, stamp, until)
 		t.unlock()
 		return
@@ -192,9 +198,9 @@ func (w *watcher) look(ctx context.Context, dir *Node, path string, c Change, n 
 	// A name that is new, or means another file: doors that remember that it
 	// was not there, or the old one, look again.
 	if n != nil {
-		t.gone(dir, c.Name)
+		t.gone(dir, name)
 	}
-	t.publish(0, Event{Node: dir, Kind: EntryChanged, Name: c.Name}, Event{Node: dir, Kind: AttrChanged})
+	t.publish(0, Event{Node: dir, Kind: EntryChanged, Name: name}, Event{Node: dir, Kind: AttrChanged})
 }
 
 // wrote remembers the attributes of a file that our own handle has written, so

@@ -74,7 +74,8 @@ func (d *door) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.
 	if code := d.nodeStatus(&in.InHeader, err); !code.Ok() {
 		return code
 	}
-	d.opened(h, in.NodeId, c, out)
+	a, err := h.Attr(d.ctx)
+	d.opened(h, in.NodeId, c, a, err, out)
 	if h.Flags().Has(syscall.O_TRUNC) {
 		return d.done(nil)
 	}
@@ -94,20 +95,23 @@ func (d *door) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fu
 		return status(err)
 	}
 	d.entry(&out.EntryOut, n, a, 1, since)
-	d.opened(h, out.NodeId, c, &out.OpenOut)
+	if !made { // it may have changed since it was looked up
+		a, err = h.Attr(d.ctx)
+	}
+	d.opened(h, out.NodeId, c, a, err, &out.OpenOut)
 	if made || flags.Has(syscall.O_TRUNC) {
 		return d.done(nil)
 	}
 	return fuse.OK
 }
 
-// opened answers with the open file h.
-func (d *door) opened(h *bridge.Handle, id uint64, c bridge.Caller, out *fuse.OpenOut) {
+// opened answers with the open file h, which has the attributes a unless there
+// was an error.
+func (d *door) opened(h *bridge.Handle, id uint64, c bridge.Caller, a bridge.Attr, err error, out *fuse.OpenOut) {
 	f := &file{h: h, node: h.Node(), id: id, caller: c, fd: -1}
 	if fd, ok := h.FD(); ok && h.Flags().Reads() {
 		f.fd = fd
 	}
-	a, err := h.Attr(d.ctx)
 	f.setID.Store(err != nil || a.Mode&(syscall.S_ISUID|syscall.S_ISGID) != 0)
 	out.Fh = d.nodes.addFile(f)
 	if !d.pass.open(f, a, out) && err == nil && d.unchanged(f, a) {
@@ -176,7 +180,7 @@ func (d *door) killSetID(f *file, kill bool) {
 	}
 	if kill || !f.caller.Cred.IsRoot() {
 		f.setID.Store(false)
-		d.notices.add(notice{kind: noticeAttr, id: f.id})
+		d.notices.add(notice{kind: noticeAttr, id: f.id, known: true})
 	}
 }
 

@@ -31,6 +31,7 @@ type notice struct {
 	id    uint64
 	name  string        // of an entry in the directory id
 	child uint64        // the node that the entry meant, for noticeGone
+	known bool          // the kernel has the node, as it has it open: once is enough
 	done  chan struct{} // closed when it is told; may be nil
 }
 
@@ -94,7 +95,7 @@ func (d *door) notify(ctx context.Context, kernel notifier) {
 	defer timer.Stop()
 	tell := func(n notice) {
 		d.tell(kernel, n)
-		if n.kind == noticeAttr || n.kind == noticeContent {
+		if !n.known && (n.kind == noticeAttr || n.kind == noticeContent) {
 			if len(again) == 0 {
 				timer.Reset(againDelay)
 			}

@@ -106,12 +106,12 @@ func (d *door) published(f *file) {
 	if !f.direct || !f.h.Flags().Writes() {
 		return
 	}
-	a, err := f.h.Attr(d.ctx)
+	a, err := f.h.AttrWritten(d.ctx)
 	if err != nil || !f.written(a.Mtime, a.Size) {
 		return
 	}
 	f.h.Touched()
-	d.notices.add(notice{kind: noticeAttr, id: f.id})
+	d.notices.add(notice{kind: noticeAttr, id: f.id, known: true})
 }
 
 // written reports whether the time or the size of the file have changed since
