@@ -17,7 +17,13 @@ func (t *Tree) SetAttr(ctx context.Context, c Caller, n *Node, set SetAttr) (Att
 	ctx = t.as(ctx, c)
 	t.renameMu.RLock()
 	defer t.renameMu.RUnlock()
-	a, err := t.setAttr(ctx, c, n, nil, set)
+	var h *Handle
+	if !t.traits.Slow && !set.Any(SetSize) { // a size is for who has opened the file
+		if h = t.anyHandle(n, false); h != nil { // by which the file is found at once
+			defer h.done()
+		}
+	}
+	a, err := t.setAttr(ctx, c, n, h, set)
 	return a, t.fail("setattr", n, "", err)
 }
 
