@@ -48,3 +48,56 @@ func maySearch(ctx context.Context, c Caller, n *Node, d Dir) error {
 	}
 	return CheckAccess(&c.Cred, a, MayExec)
 }
+
+// A DirLook looks up entries of a listing for one answer.
+type DirLook struct {
+	d      *DirHandle
+	caller Caller
+	dir    Dir // nil if entries are looked up one by one
+}
+
+// Look begins to look up entries. It is to be closed.
+func (d *DirHandle) Look(ctx context.Context, c Caller) *DirLook {
+	dir, err := d.tree.look(ctx, c, d.node)
+	if err != nil {
+		dir = nil // it is found out for each entry what there is to tell
+	}
+	return &DirLook{d, c, dir}
+}
+
+// Lookup is that of the DirHandle.
+func (l *DirLook) Lookup(ctx context.Context, e DirEntry) (*Node, Attr, error) {
+	if l.dir == nil || isDots(e.Name) {
+		return l.d.Lookup(ctx, l.caller, e)
+	}
+	t, dir := l.d.tree, l.d.node
+	t.renameMu.RLock()
+	defer t.renameMu.RUnlock()
+	mu := t.entryLock(dir, e.Name)
+	mu.Lock()
+	defer mu.Unlock()
+	stamp, until := t.now()
+	a, err := l.dir.Lstat(ctx, e.Name)
+	n, a, err := t.answer(dir, e.Name, a, err, stamp, until)
+	return n, a, t.fail("lookup", dir, e.Name, err)
+}
+
+// Attr is Lookup without the node, of which nothing is remembered.
+func (l *DirLook) Attr(ctx context.Context, e DirEntry) (Attr, error) {
+	if l.dir != nil {
+		a, err := l.dir.Lstat(ctx, e.Name)
+		return a, l.d.tree.fail("lookup", l.d.node, e.Name, err)
+	}
+	n, a, err := l.d.Lookup(ctx, l.caller, e)
+	if err == nil {
+		l.d.tree.Forget(n, 1)
+	}
+	return a, err
+}
+
+// Close ends it.
+func (l *DirLook) Close() {
+	if l.dir != nil {
+		l.dir.Close()
+	}
+}

@@ -110,6 +110,11 @@ func (t *Tree) ask(ctx context.Context, dir *Node, path, name string) (*Node, At
 	}
 	stamp, until := t.now()
 	a, err := t.backend.Lstat(ctx, child(path, name))
+	return t.answer(dir, name, a, err, stamp, until)
+}
+
+// answer takes up what the backend, which was asked at stamp, told of an entry.
+func (t *Tree) answer(dir *Node, name string, a Attr, err error, stamp uint64, until time.Time) (*Node, Attr, error) {
 	if err != nil {
 		if Errno(err) == syscall.ENOENT {
 			t.gone(dir, name)

@@ -58,13 +58,8 @@ const maxGone = 500
 // Entries implements ServerDir.
 func (d *viewDir) Entries(ctx context.Context) iter.Seq2[DirEntry, error] {
 	return func(yield func(DirEntry, error) bool) {
-		look, err := d.v.tree.look(ctx, d.v.caller, d.d.Node())
-		if err != nil {
-			look = nil // it is found out for each entry what there is to tell
-		}
-		if look != nil {
-			defer look.Close()
-		}
+		look := d.d.Look(ctx, d.v.caller)
+		defer look.Close()
 		for more := true; more; {
 			batch, err := d.batch(ctx)
 			if !d.yield(ctx, look, batch, yield) {
@@ -80,7 +75,7 @@ func (d *viewDir) Entries(ctx context.Context) iter.Seq2[DirEntry, error] {
 }
 
 // yield yields the entries of a batch, and reports whether to go on.
-func (d *viewDir) yield(ctx context.Context, look Dir, batch []DirEntry, yield func(DirEntry, error) bool) bool {
+func (d *viewDir) yield(ctx context.Context, look *DirLook, batch []DirEntry, yield func(DirEntry, error) bool) bool {
 	defer func() { d.d.Passed(d.off) }()
 	for _, e := range batch {
 		d.off++
@@ -116,7 +111,7 @@ func (d *viewDir) batch(ctx context.Context) (batch []DirEntry, err error) {
 
 // complete returns the entry e with all attributes that the avatar may see;
 // not ok if it is none, or gone.
-func (d *viewDir) complete(ctx context.Context, look Dir, e DirEntry) (entry DirEntry, ok bool, err error) {
+func (d *viewDir) complete(ctx context.Context, look *DirLook, e DirEntry) (entry DirEntry, ok bool, err error) {
 	switch e.Name {
 	case "": // hidden by rules
 		return e, false, nil
@@ -125,7 +120,7 @@ func (d *viewDir) complete(ctx context.Context, look Dir, e DirEntry) (entry Dir
 	case "..":
 		return DirEntry{Name: "..", Attr: d.dotdot, Full: true}, true, nil
 	}
-	a, err := d.attr(ctx, look, e)
+	a, err := look.Attr(ctx, e)
 	switch Errno(err) {
 	case 0:
 		return DirEntry{Name: e.Name, Attr: a, Full: true}, true, nil
@@ -135,20 +130,6 @@ func (d *viewDir) complete(ctx context.Context, look Dir, e DirEntry) (entry Dir
 		return DirEntry{Name: e.Name, Attr: Attr{Mode: e.Attr.Type()}}, true, nil
 	}
 	return DirEntry{}, false, err
-}
-
-// attr returns the attributes of the entry e.
-func (d *viewDir) attr(ctx context.Context, look Dir, e DirEntry) (Attr, error) {
-	t := d.v.tree
-	if look != nil {
-		a, err := look.Lstat(ctx, e.Name)
-		return a, t.fail("lookup", d.d.Node(), e.Name, err)
-	}
-	n, a, err := d.d.Lookup(ctx, d.v.caller, e)
-	if err == nil {
-		t.Forget(n, 1)
-	}
-	return a, err
 }
 
 func (d *viewDir) Close() error { return d.d.Close() }

@@ -146,3 +146,62 @@ func TestListingCloses(t *testing.T) {
 		t.Errorf("listing a file: %v", err)
 	}
 }
+
+// TestDirLook: entries that are looked up for one answer are the nodes that Lookup
+// finds, and what was removed or is another file by then is noticed.
+func TestDirLook(t *testing.T) {
+	tree, dir := newLocal(t)
+	for _, name := range []string{"gone", "other", "same"} {
+		must(t, os.WriteFile(filepath.Join(dir, name), nil, 0o644))
+	}
+	sub := tree.Subscribe()
+	defer sub.Close()
+	c := bridge.Caller{Avatar: &bridge.Avatar{Cred: *eve}, Door: sub.Door()}
+	before := make(map[string]*bridge.Node)
+	for _, name := range []string{"gone", "other", "same"} {
+		n, _, err := tree.Lookup(ctx, c, tree.Root(), name)
+		must(t, err)
+		defer tree.Forget(n, 1)
+		before[name] = n
+	}
+	d, err := tree.OpenDir(ctx, c, tree.Root())
+	must(t, err)
+	defer d.Close()
+	var entries []bridge.DirEntry
+	for e, err := range d.Entries(ctx, 2) {
+		must(t, err)
+		entries = append(entries, e)
+	}
+	must(t, os.Remove(filepath.Join(dir, "gone")))
+	must(t, os.WriteFile(filepath.Join(dir, "new"), []byte("new"), 0o600))
+	must(t, os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, "other")))
+	look := d.Look(ctx, c)
+	defer look.Close()
+	for _, e := range entries {
+		n, a, err := look.Lookup(ctx, e)
+		if e.Name == "gone" {
+			if bridge.Errno(err) != syscall.ENOENT {
+				t.Errorf("what was removed: %+v, %v", a, err)
+			}
+			continue
+		}
+		must(t, err)
+		want, wantAttr, err := tree.Lookup(ctx, c, tree.Root(), e.Name)
+		must(t, err)
+		if n != want || a != wantAttr || (n == before[e.Name]) != (e.Name == "same") {
+			t.Errorf("%s: %+v, want %+v; the same node: %v", e.Name, a, wantAttr, n == want)
+		}
+		tree.Forget(n, 1)
+		tree.Forget(want, 1)
+	}
+	// Without search permission there is nothing to be looked up.
+	must(t, os.Chmod(dir, 0o744))
+	blind := d.Look(ctx, c)
+	defer blind.Close()
+	for _, e := range entries {
+		if _, _, err := blind.Lookup(ctx, e); bridge.Errno(err) != syscall.EACCES {
+			t.Errorf("%s without search permission: %v", e.Name, err)
+		}
+	}
+	must(t, os.Chmod(dir, 0o755))
+}

@@ -68,6 +68,12 @@ func (d *door) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntr
 	if !code.Ok() {
 		return code
 	}
+	var look *bridge.DirLook
+	defer func() {
+		if look != nil {
+			look.Close()
+		}
+	}()
 	gone := 0
 	return d.list(in, func(dir *dir, e bridge.DirEntry, next uint64) bool {
 		size := (direntPlusSize + len(e.Name) + direntAlign - 1) &^ (direntAlign - 1)
@@ -81,7 +87,10 @@ func (d *door) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntr
 			}
 			return out.AddDirLookupEntry(entry) != nil
 		}
-		n, a, err := dir.h.Lookup(d.ctx, c, e)
+		if look == nil {
+			look = dir.h.Look(d.ctx, c)
+		}
+		n, a, err := look.Lookup(d.ctx, e)
 		code := status(err)
 		if code == fuse.ENOENT {
 			gone++
