@@ -63,5 +63,5 @@
 // None is held during I/O, but for FS.naming, which renames and removals
 // share and a File that fails to open again takes for a moment, to let those
 // under way come to their end. file.mu comes before names.mu and pool.mu, and
-// those before session.mu.
+// those before session.mu, and gate.mu is the last.
 package sftpfs

@@ -195,36 +195,45 @@ func (fl *file) widen(first handle, ss []*session) {
 
 // equal tells which of the handles show what the file is known to be: if it is
 // only read, what it was when it was opened, so that its first session, which
-// has much to do, need not be asked; else what the handle
-// first shows now.
+// has much to do, need not be asked; else, or if it has changed since, what the
+// handle first shows now.
 func (fl *file) equal(ctx context.Context, first handle, hs []handle) []bool {
 	var calls []*call
+	defer func() { drop(calls) }()
 	ask := func(h handle) *call {
+		if h.s == nil {
+			return nil
+		}
 		c, err := h.s.begin(fstat(h.h))
 		if err != nil {
 			return nil
 		}
-		calls = append(calls, c[0])
+		calls = append(calls, c...)
 		return c[0]
 	}
-	defer func() { drop(calls) }()
 	asked := make([]*call, len(hs))
 	for i, h := range hs {
-		if h.s != nil {
-			asked[i] = ask(h)
+		asked[i] = ask(h)
+	}
+	like := func(want bridge.Attr) []bool {
+		good := make([]bool, len(hs))
+		for i, c := range asked {
+			a, ok := shown(ctx, c)
+			good[i] = ok && a == want
+		}
+		return good
+	}
+	if want, known := fl.Opened(); known && !fl.flags.Writes() {
+		want.Atime = unknownTime
+		if good := like(want); slices.Contains(good, true) {
+			return good
 		}
 	}
-	want, known := fl.Opened()
-	if fl.flags.Writes() || !known {
-		want, known = shown(ctx, ask(first))
+	want, ok := shown(ctx, ask(first))
+	if !ok {
+		return make([]bool, len(hs))
 	}
-	want.Atime = unknownTime
-	good := make([]bool, len(hs))
-	for i, c := range asked {
-		a, ok := shown(ctx, c)
-		good[i] = ok && known && a == want
-	}
-	return good
+	return like(want)
 }
 
 // shown returns the attributes that FSTAT shows, but for the time of access.
