@@ -17,7 +17,7 @@ import (
 // small requests have little to wait for.
 const (
 	busy = 1 << 20
-	full = 4 << 20
+	full = 3 << 20
 )
 
 // small is how much may always be sent.
