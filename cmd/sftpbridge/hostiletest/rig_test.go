@@ -5,12 +5,14 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,8 +30,13 @@ const patience = 30 * time.Second
 // command is the file of the built command.
 var command string
 
+var raceless = flag.Bool("raceless", false, "build the command without the race detector, to measure its memory")
+
 // TestMain builds the command, with the race detector, and runs the tests.
-func TestMain(m *testing.M) { os.Exit(runTests(m)) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(runTests(m))
+}
 
 func runTests(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "hostiletest")
@@ -39,8 +46,11 @@ func runTests(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	command = filepath.Join(dir, "sftpbridge")
-	build := exec.Command("go", "build", "-race", "-o", command, "sftpbridge/cmd/sftpbridge")
-	if out, err := build.CombinedOutput(); err != nil {
+	args := []string{"build", "-o", command, "sftpbridge/cmd/sftpbridge"}
+	if !*raceless {
+		args = slices.Insert(args, 1, "-race")
+	}
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "%s%v\n", out, err)
 		return 1
 	}
@@ -229,10 +239,16 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 // memory is the resident memory of the command in MiB.
-func (b *bridge) memory() int {
+func (b *bridge) memory() int { return b.status("VmRSS:") }
+
+// peak is the most memory that the command has had resident, in MiB.
+func (b *bridge) peak() int { return b.status("VmHWM:") }
+
+// status is a line of proc_pid_status(5), in MiB.
+func (b *bridge) status(line string) int {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.cmd.Process.Pid))
 	must(b.t, err)
-	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	_, rest, _ := strings.Cut(string(status), line)
 	kib, err := strconv.Atoi(strings.Fields(rest)[0])
 	must(b.t, err)
 	return kib / 1024
