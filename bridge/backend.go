@@ -162,6 +162,14 @@ type Dir interface {
 	io.Closer
 }
 
+// A MkdirAttrBackend can tell what a directory that it makes has become, at no
+// further cost. Without it, the tree asks.
+type MkdirAttrBackend interface {
+	// MkdirAttr is Mkdir and then Lstat; an Attr without a mode says that it
+	// does not know.
+	MkdirAttr(ctx context.Context, name string, attr SetAttr) (Attr, error)
+}
+
 // A StatFSBackend knows its free space. Without it, the tree tells of none.
 type StatFSBackend interface {
 	StatFS(ctx context.Context, name string) (StatFS, error)
@@ -226,6 +234,23 @@ type SeekFile interface {
 	// Seek returns the next offset at or after off that is in data (whence
 	// SEEK_DATA, 3) or in a hole (SEEK_HOLE, 4), or ENXIO.
 	Seek(ctx context.Context, off int64, whence int) (int64, error)
+}
+
+// An OrderedFile can be told of several changes without the answer to one being
+// waited for before the next is sent, and carries them out in that order.
+// Without it, the tree waits in between. Each method returns what waits for the
+// outcome, or nil if the change cannot be made like this, and was not begun. None
+// waits for anything itself.
+type OrderedFile interface {
+	// StartWrite is WriteAt of all of p, which is kept until the outcome is known.
+	StartWrite(p []byte, off int64) (wait func(ctx context.Context) error)
+	// StartSetAttr is SetAttr behind the writes that were started. Their
+	// outcomes are to be waited for before its own.
+	StartSetAttr(set SetAttr) (wait func(ctx context.Context) error)
+	// StartClose has Close, which is to be called after all outcomes are
+	// known, wait for less: nothing more is started after it. It reports
+	// whether that was possible.
+	StartClose() bool
 }
 
 // An OpenedFile knows the attributes that the file had when it was opened, at

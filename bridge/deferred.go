@@ -56,30 +56,62 @@ func (s SetAttr) with(more SetAttr) SetAttr {
 }
 
 // settle waits until what was written to n has reached the backend, and what
-// was deferred, which goes behind it. The error is that of a failed change or
+// was deferred, which goes behind it: on its way at the same time if the backend
+// keeps the order. If last is given, it is the only handle, and is
+// closed afterwards: that goes behind them too. The error is that of a failed change or
 // of waiting; those of writes stay with the content.
-func (t *Tree) settle(ctx context.Context, n *Node) error {
+func (t *Tree) settle(ctx context.Context, n *Node, last *Handle) error {
 	t.mu.Lock()
 	content, set, deferrals := n.content, n.deferred, n.deferrals
 	t.unlock()
 	if set.Valid == 0 {
+		if last != nil {
+			last.startClose()
+		}
 		return content.Settle(ctx)
 	}
-	h := t.anyHandle(n, true)
+	h := last
 	if h == nil {
-		return content.Settle(ctx)
+		if h = t.anyHandle(n, true); h == nil {
+			return content.Settle(ctx)
+		}
+		defer h.done()
 	}
-	defer h.done()
+	change := h.startSetAttr(set)
+	if change != nil && last != nil {
+		last.startClose()
+	}
 	// The last write changes the times, so that it has to have arrived.
 	err := content.Settle(ctx)
 	if err != nil {
 		return err
 	}
-	err = h.file.SetAttr(ctx, set)
+	if change != nil {
+		err = change(ctx)
+	} else {
+		err = h.file.SetAttr(ctx, set)
+	}
 	t.mu.Lock()
 	if n.deferrals == deferrals && ctx.Err() == nil {
 		n.deferred = SetAttr{}
 	}
 	t.unlock()
 	return err
+}
+
+// startSetAttr sends a change behind what was written, if all that is on its
+// way in order, and returns what waits for the outcome, or nil.
+func (h *Handle) startSetAttr(set SetAttr) (wait func(ctx context.Context) error) {
+	if o, ok := h.file.(OrderedFile); ok && h.content.Push(h.file) {
+		return o.StartSetAttr(set)
+	}
+	return nil
+}
+
+// startClose sends the close behind what was written, if it can.
+func (h *Handle) startClose() {
+	if o, ok := h.file.(OrderedFile); ok && h.content.Push(h.file) {
+		h.content.Release(h.file)
+		o.StartClose()
+	}
 }

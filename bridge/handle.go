@@ -262,12 +262,14 @@ func (h *Handle) Sync(ctx context.Context) error {
 // error of a write that was not told yet.
 func (h *Handle) Close(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
-	err := h.Flush(ctx)
 	t, n := h.tree, h.node
+	held, err := h.flushLast(ctx)
 	t.mu.Lock()
 	delete(n.handles, h)
 	t.unlock()
-	h.useMu.Lock()
+	if !held {
+		h.useMu.Lock()
+	}
 	defer h.useMu.Unlock()
 	if t.watch != nil && h.flags.Writes() {
 		t.watch.wrote(ctx, h)
@@ -280,6 +282,24 @@ func (h *Handle) Close(ctx context.Context) error {
 	}
 	t.Forget(n, 1)
 	return err
+}
+
+// flushLast is Flush before h is closed. If nobody else uses h or has the file
+// open, the close is sent behind the data; then useMu is held, which has
+// others leave h alone, and nobody changes attributes of the file meanwhile.
+func (h *Handle) flushLast(ctx context.Context) (held bool, err error) {
+	t, n := h.tree, h.node
+	if !h.flags.Writes() || !t.traits.Slow || !n.opMu.TryLock() {
+		return false, h.Flush(ctx)
+	}
+	defer n.opMu.Unlock()
+	t.mu.Lock()
+	held = len(n.handles) == 1 && h.useMu.TryLock()
+	t.unlock()
+	if held {
+		t.flushBefore(ctx, n, h)
+	}
+	return held, h.Flush(ctx) // which tells
 }
 
 func (h *Handle) fail(op string, err error) error {

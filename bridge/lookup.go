@@ -32,6 +32,28 @@ func (t *Tree) lookup(ctx context.Context, c Caller, dir *Node, name string) (*N
 	return t.find(ctx, dir, name)
 }
 
+// pass is Lookup on the way to what is below the entry: of the attributes of a
+// directory only type, owner and mode are to be relied on.
+func (t *Tree) pass(ctx context.Context, c Caller, dir *Node, name string) (*Node, Attr, error) {
+	ctx = t.as(ctx, c)
+	t.renameMu.RLock()
+	defer t.renameMu.RUnlock()
+	if err := t.reach(ctx, c, dir, name); err != nil {
+		return nil, Attr{}, t.fail("lookup", dir, name, err)
+	}
+	t.mu.Lock()
+	n := dir.children[name]
+	if t.traits.Slow && n != nil && n.typ == syscall.S_IFDIR && time.Now().Before(n.permUntil) {
+		t.refLocked(n)
+		a := t.shownLocked(n)
+		t.unlock()
+		return n, a, nil
+	}
+	t.unlock()
+	n, a, err := t.lookup(ctx, c, dir, name)
+	return n, a, t.fail("lookup", dir, name, err)
+}
+
 func (t *Tree) lookupDots(ctx context.Context, dir *Node, name string) (*Node, Attr, error) {
 	t.mu.Lock()
 	n := dir

@@ -13,7 +13,12 @@ import (
 func (t *Tree) Mkdir(ctx context.Context, c Caller, dir *Node, name string, attr SetAttr) (*Node, Attr, error) {
 	ctx = t.as(ctx, c)
 	n, a, err := t.makeEntry(ctx, c, dir, name, syscall.S_IFDIR|attr.Mode&0o1777, OpCreate,
-		func(path string, attr SetAttr) error { return t.backend.Mkdir(ctx, path, attr) })
+		func(path string, attr SetAttr) (Attr, error) {
+			if b, ok := t.backend.(MkdirAttrBackend); ok {
+				return b.MkdirAttr(ctx, path, attr)
+			}
+			return Attr{}, t.backend.Mkdir(ctx, path, attr)
+		})
 	if err == nil && t.traits.Slow {
 		t.knowEmpty(n)
 	}
@@ -34,18 +39,18 @@ func (t *Tree) knowEmpty(n *Node) {
 // be made by root only (EPERM).
 func (t *Tree) Mknod(ctx context.Context, c Caller, dir *Node, name string, mode, rdev uint32) (*Node, Attr, error) {
 	ctx = t.as(ctx, c)
-	mk := func(path string, attr SetAttr) error {
+	mk := func(path string, attr SetAttr) (Attr, error) {
 		if b, ok := t.backend.(MknodBackend); ok {
-			return b.Mknod(ctx, path, mode&syscall.S_IFMT|attr.Mode&0o7777, rdev, attr)
+			return Attr{}, b.Mknod(ctx, path, mode&syscall.S_IFMT|attr.Mode&0o7777, rdev, attr)
 		}
 		if mode&syscall.S_IFMT != syscall.S_IFREG {
-			return syscall.EPERM
+			return Attr{}, syscall.EPERM
 		}
 		f, err := t.backend.Open(ctx, path, syscall.O_WRONLY|syscall.O_CREAT|syscall.O_EXCL, attr)
 		if err != nil {
-			return err
+			return Attr{}, err
 		}
-		return f.Close(ctx)
+		return Attr{}, f.Close(ctx)
 	}
 	switch mode & syscall.S_IFMT {
 	case 0:
@@ -74,18 +79,19 @@ func (t *Tree) Symlink(ctx context.Context, c Caller, dir *Node, name, target st
 		return nil, Attr{}, t.fail("symlink", dir, name, syscall.ENAMETOOLONG)
 	}
 	n, a, err := t.makeEntry(ctx, c, dir, name, syscall.S_IFLNK|0o777, OpCreate,
-		func(path string, attr SetAttr) error {
+		func(path string, attr SetAttr) (Attr, error) {
 			if t.symlinks == nil {
-				return syscall.EPERM
+				return Attr{}, syscall.EPERM
 			}
-			return t.symlinks.Symlink(ctx, target, path, attr.Without(SetMode))
+			return Attr{}, t.symlinks.Symlink(ctx, target, path, attr.Without(SetMode))
 		})
 	return n, a, t.fail("symlink", dir, name, err)
 }
 
 // makeEntry makes the entry name of dir by mk, which gets its name for the backend
-// and its attributes, and returns the new node with a reference.
-func (t *Tree) makeEntry(ctx context.Context, c Caller, dir *Node, name string, mode uint32, op Ops, mk func(path string, attr SetAttr) error) (*Node, Attr, error) {
+// and its attributes and may tell what it has become, and returns the new node
+// with a reference.
+func (t *Tree) makeEntry(ctx context.Context, c Caller, dir *Node, name string, mode uint32, op Ops, mk func(path string, attr SetAttr) (Attr, error)) (*Node, Attr, error) {
 	t.renameMu.RLock()
 	defer t.renameMu.RUnlock()
 	mu := t.entryLock(dir, name)
@@ -102,11 +108,20 @@ func (t *Tree) makeEntry(ctx context.Context, c Caller, dir *Node, name string, 
 	if err != nil {
 		return nil, Attr{}, err
 	}
-	if err := mk(child(path, name), NewAttr(&c.Cred, dirAttr, mode)); err != nil {
+	stamp, until := t.now()
+	a, err := mk(child(path, name), NewAttr(&c.Cred, dirAttr, mode))
+	if err != nil {
 		t.doubt(dir, name)
 		return nil, Attr{}, err
 	}
-	return t.made(ctx, c, dir, path, name)
+	if a.Type() == 0 {
+		return t.made(ctx, c, dir, path, name)
+	}
+	t.mu.Lock()
+	n, a := t.entryMadeLocked(dir, name, a, stamp, until)
+	t.unlock()
+	t.publish(c.Door, Event{Node: dir, Kind: EntryChanged, Name: name}, Event{Node: dir, Kind: AttrChanged})
+	return n, a, nil
 }
 
 // checkFree returns EEXIST if dir has an entry name. The entry's lock is held.
@@ -144,6 +159,15 @@ func (t *Tree) mayCreate(ctx context.Context, c Caller, dir *Node, name string, 
 		return Attr{}, err
 	}
 	return a, t.allow(c, op, dir, name)
+}
+
+// entryMadeLocked takes up an entry that was just made and of which the backend
+// told a, and returns its node with a reference.
+func (t *Tree) entryMadeLocked(dir *Node, name string, a Attr, stamp uint64, until time.Time) (*Node, Attr) {
+	n, _ := t.enterLocked(dir, name, a, stamp, until)
+	t.refLocked(n)
+	t.entryChangedLocked(dir, name, n)
+	return n, t.shownLocked(n)
 }
 
 // made takes up an entry that was just made. path is that of dir.

@@ -219,10 +219,7 @@ func (t *Tree) createNew(ctx context.Context, c Caller, dir *Node, name string, 
 	}
 	stamp, until := t.now()
 	t.mu.Lock()
-	n, _ := t.enterLocked(dir, name, a, stamp, until)
-	t.refLocked(n)
-	t.entryChangedLocked(dir, name, n)
-	a = t.shownLocked(n)
+	n, a := t.entryMadeLocked(dir, name, a, stamp, until)
 	t.unlock()
 	h := t.newHandle(c, n, file, flags&backendFlags)
 	h.made = true
@@ -262,8 +259,10 @@ func (t *Tree) anyHandle(n *Node, write bool) *Handle {
 	t.mu.Lock()
 	defer t.unlock()
 	for h := range n.handles {
-		if !write || h.flags.Writes() {
-			h.useMu.RLock() // Close waits only after it has left the set
+		if write && !h.flags.Writes() {
+			continue
+		}
+		if h.useMu.TryRLock() { // Close has it while it sends what is last
 			return h
 		}
 	}
@@ -275,14 +274,17 @@ func (h *Handle) done() { h.useMu.RUnlock() }
 // flush waits until what was written to n has reached the backend. A failure
 // is told to each handle that is open for writing, by its next Flush, Sync or
 // Close, and is not the error of this call, which is that of waiting.
-func (t *Tree) flush(ctx context.Context, n *Node) error {
+func (t *Tree) flush(ctx context.Context, n *Node) error { return t.flushBefore(ctx, n, nil) }
+
+// flushBefore is flush before last, if that is given, is closed: see settle.
+func (t *Tree) flushBefore(ctx context.Context, n *Node, last *Handle) error {
 	t.mu.Lock()
 	content, modified := n.content, n.modified
 	t.unlock()
 	if content == nil || !modified {
 		return nil
 	}
-	err := t.settle(ctx, n)
+	err := t.settle(ctx, n, last)
 	if err != nil && ctx.Err() != nil {
 		return err
 	}

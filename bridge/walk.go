@@ -108,7 +108,7 @@ func (w *walk) follow(ctx context.Context, path string, end walkEnd) (lastName, 
 		case isLast && end == leaveLast:
 			return last, w.search(ctx)
 		}
-		target, err := w.enter(ctx, name, isLast && !slash, end)
+		target, err := w.enter(ctx, name, isLast, isLast && !slash, end)
 		if err != nil {
 			return lastName{}, err
 		}
@@ -130,7 +130,7 @@ func (w *walk) follow(ctx context.Context, path string, end walkEnd) (lastName, 
 // enter goes to the entry name of the directory that the walk has reached. If
 // it is a symbolic link that is to be followed, the walk stays, and target is
 // where to go on.
-func (w *walk) enter(ctx context.Context, name string, isEnd bool, end walkEnd) (target string, err error) {
+func (w *walk) enter(ctx context.Context, name string, isLast, isEnd bool, end walkEnd) (target string, err error) {
 	t, c, dir := w.v.tree, w.v.caller, w.top().node
 	if name == "." || name == ".." {
 		if err := w.search(ctx); err != nil {
@@ -141,7 +141,11 @@ func (w *walk) enter(ctx context.Context, name string, isEnd bool, end walkEnd) 
 		}
 		return "", nil
 	}
-	n, a, err := t.Lookup(ctx, c, dir, name)
+	look := t.Lookup
+	if !isLast {
+		look = t.pass
+	}
+	n, a, err := look(ctx, c, dir, name)
 	if err != nil {
 		if isEnd && end == allowNone && Errno(err) == syscall.ENOENT {
 			w.steps = append(w.steps, step{name: name})

@@ -28,6 +28,15 @@ type Source interface {
 	WriteAt(ctx context.Context, p []byte, off int64) (int, error)
 }
 
+// A Starter is a Source that carries out writes in the order in which they were
+// started, and what its owner starts behind them after that.
+type Starter interface {
+	// StartWrite puts a write on the way without waiting for anything, and
+	// returns what waits for its outcome: all of p, or an error. It does not
+	// keep p longer than that. It returns nil if it cannot, or not in order.
+	StartWrite(p []byte, off int64) (wait func(ctx context.Context) error)
+}
+
 // A Cache is the memory for the content of many files. All methods of it and
 // of its files may be called concurrently.
 type Cache struct {

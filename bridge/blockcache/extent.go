@@ -13,6 +13,7 @@ type extent struct {
 	n     int    // bytes of buf that are data
 	sent  int    // bytes in flight; n is less if the file was truncated since
 	epoch uint64 // File.epoch when it was made
+	begun bool   // in flight, and on its way in order: see Starter
 	// guarded by File.mu
 }
 

@@ -171,16 +171,43 @@ func (f *File) sendLocked() {
 		e.sent = e.n
 		f.sending = append(f.sending, e)
 		data, purged := e.data(), f.purged
+		wait := e.start(data)
 		f.wg.Go(func() {
 			defer f.cache.wg.Done()
-			n, err := e.src.WriteAt(f.ctx, data, e.off)
-			if err == nil && n < len(data) {
-				err = io.ErrShortWrite
-			}
-			f.sent(e, err, purged)
+			f.sent(e, wait(f.ctx), purged)
 			f.cache.trim()
 		})
 	}
+}
+
+// start sends the data of e, or has that done by wait, which returns the
+// outcome. The caller holds File.mu.
+func (e *extent) start(data []byte) (wait func(ctx context.Context) error) {
+	if s, ok := e.src.(Starter); ok {
+		if wait := s.StartWrite(data, e.off); wait != nil {
+			e.begun = true
+			return wait
+		}
+	}
+	return func(ctx context.Context) error {
+		n, err := e.src.WriteAt(ctx, data, e.off)
+		if err == nil && n < len(data) {
+			err = io.ErrShortWrite
+		}
+		return err
+	}
+}
+
+// Push sends what was written, and reports whether all that has not arrived
+// yet is on its way through src in order, so that what is started behind it now
+// comes after it.
+func (f *File) Push(src Source) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.flushers++
+	f.sendLocked()
+	f.flushers--
+	return !f.closed && len(f.dirty) == 0 && !slices.ContainsFunc(f.sending, func(e *extent) bool { return e.src != src || !e.begun })
 }
 
 // nextBlock returns where the first block at or after off begins.

@@ -20,7 +20,11 @@
 // cannot carry soon is not sent yet, so that it can still go to another, and so
 // that small requests do not wait behind it. A listing has several READDIR in flight. What is made is
 // looked at in the same write, so that a second request is only sent when the
-// upstream's umask has cut something of its mode, or its owner is another. The
+// upstream's umask has cut something of its mode, or its owner is another. Small
+// writes, the change of mode and times behind them and the close go out one behind
+// the other on one session, of which a server like OpenSSH's carries out what comes
+// in order; when the connection breaks, what is not known to have happened is done
+// again, in that order. The
 // close of a file that was not written to is not waited for. A session that
 // owes an answer for long gets no new requests while there is another.
 //

@@ -46,6 +46,7 @@ type file struct {
 	mtime   time.Time     // as last seen, or unknownTime; guarded by mu
 	wrote   bool          // guarded by mu
 	closed  bool          // guarded by mu
+	order   order         // guarded by mu
 	moved   int64         // bytes read and written; guarded by mu
 	widenAt int64         // moved when one may try to open further handles; guarded by mu
 
@@ -89,11 +90,19 @@ func (fl *file) dress(ctx context.Context, attr bridge.SetAttr, now bridge.Attr)
 	if err := fl.SetAttr(ctx, set); err != nil {
 		return err
 	}
-	if now.Mode != 0 {
-		fl.opened = set.Apply(now, now.Mtime)
-		fl.opened.Ctime = now.Ctime
-	}
+	fl.opened = applied(set, now)
 	return nil
+}
+
+// applied is what has the attributes now, if they are known, after the change
+// set.
+func applied(set bridge.SetAttr, now bridge.Attr) bridge.Attr {
+	if now.Mode == 0 {
+		return now
+	}
+	a := set.Apply(now, now.Mtime)
+	a.Ctime = now.Ctime
+	return a
 }
 
 // lacking returns what of set what was just made, and has the attributes now,
@@ -233,35 +242,36 @@ func (fl *file) Close(ctx context.Context) error {
 	fl.wideners.Wait()
 	fl.f.names.remove(fl)
 	fl.mu.Lock()
-	handles, wrote := fl.handles, fl.wrote
+	handles, wrote, sent := fl.handles, fl.wrote, fl.order.closing
 	fl.handles = nil
 	fl.mu.Unlock()
-	lost := len(handles) == 0
+	lost := len(handles) == 0 && sent == nil
 	if !wrote {
 		for _, h := range handles {
 			h.s.send(closing(h.h))
 		}
 		return nil
 	}
-	err := closeAll(ctx, handles)
+	err := closeAll(ctx, handles, sent)
 	if isLost(err) || err == nil && lost {
 		return fl.stillThere(ctx)
 	}
 	return err
 }
 
-// closeAll closes all handles at once, and waits. It returns the first error,
+// closeAll closes all handles at once, and waits, also for a CLOSE that was sent
+// before, if there is one. It returns the first error,
 // rather one that a server gave than that a session was lost.
-func closeAll(ctx context.Context, handles []handle) error {
+func closeAll(ctx context.Context, handles []handle, sent *call) error {
 	var err error
-	calls := make([]*call, len(handles))
-	for i, h := range handles {
+	calls := []*call{sent}
+	for _, h := range handles {
 		c, cerr := h.s.begin(closing(h.h))
 		if cerr != nil {
 			err = cerr
 			continue
 		}
-		calls[i] = c[0]
+		calls = append(calls, c[0])
 	}
 	for _, c := range calls {
 		if c == nil {

@@ -219,6 +219,7 @@ func (fl *file) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {
 		return 0, ctxError(ctx)
 	}
 	ctx = started(ctx)
+	defer fl.loosely()()
 	if fl.flags.Has(syscall.O_APPEND) {
 		return fl.append(ctx, p)
 	}

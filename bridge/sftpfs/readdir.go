@@ -161,20 +161,26 @@ func joinName(dir, name string) string {
 	return dir + "/" + name
 }
 
-// Mkdir makes a directory. What it has become is asked for in the same write;
-// what the upstream's umask has cut of its mode is set then.
+// Mkdir makes a directory.
 func (f *FS) Mkdir(ctx context.Context, name string, attr bridge.SetAttr) error {
+	_, err := f.MkdirAttr(ctx, name, attr)
+	return err
+}
+
+// MkdirAttr implements bridge.MkdirAttrBackend. What the directory has become is
+// asked for in the same write; what the upstream's umask has cut of its mode
+// is set then.
+func (f *FS) MkdirAttr(ctx context.Context, name string, attr bridge.SetAttr) (now bridge.Attr, err error) {
 	p, err := f.path(name)
 	if err != nil {
-		return err
+		return now, err
 	}
 	if name == "." {
-		return syscall.EEXIST
+		return now, syscall.EEXIST
 	}
 	if err := checkSet(attr); err != nil {
-		return err
+		return now, err
 	}
-	var now bridge.Attr
 	mkdir := func(ctx context.Context, s *session) error {
 		if err := f.guard(ctx, s, name); err != nil {
 			return err
@@ -197,12 +203,12 @@ func (f *FS) Mkdir(ctx context.Context, name string, attr bridge.SetAttr) error 
 	}
 	made := func(ctx context.Context, s *session) (bool, error) { return f.isEmptyDir(ctx, s, name, p) }
 	if err := f.once(ctx, mkdir, made); err != nil {
-		return err
+		return now, err
 	}
 	f.dirs.add(name)
 	set := lacking(attr.Without(bridge.SetSize), now)
 	if set.Valid == 0 {
-		return nil
+		return now, nil
 	}
 	err = f.do(ctx, func(ctx context.Context, s *session) error {
 		return f.setAttr(ctx, s, name, p, set)
@@ -210,7 +216,7 @@ func (f *FS) Mkdir(ctx context.Context, name string, attr bridge.SetAttr) error 
 	if err != nil {
 		f.Rmdir(ctx, name)
 	}
-	return err
+	return applied(set, now), err
 }
 
 // whyNotMade finds out why name could not be made. seen is an LSTAT of it that

@@ -70,10 +70,11 @@ type FS struct {
 }
 
 var (
-	_ bridge.Backend        = (*FS)(nil)
-	_ bridge.SymlinkBackend = (*FS)(nil)
-	_ bridge.LinkBackend    = (*FS)(nil)
-	_ bridge.StatFSBackend  = (*FS)(nil)
+	_ bridge.Backend          = (*FS)(nil)
+	_ bridge.SymlinkBackend   = (*FS)(nil)
+	_ bridge.LinkBackend      = (*FS)(nil)
+	_ bridge.StatFSBackend    = (*FS)(nil)
+	_ bridge.MkdirAttrBackend = (*FS)(nil)
 )
 
 // New connects to the upstream and returns its tree. The errors of the dialer

@@ -130,7 +130,7 @@ func (fl *file) spread(n int) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	fl.moved += int64(n)
-	if fl.moved < fl.widenAt || fl.closed || fl.flags.Has(syscall.O_APPEND) || fl.widening.Load() {
+	if fl.moved < fl.widenAt || fl.closed || len(fl.handles) == 0 || fl.flags.Has(syscall.O_APPEND) || fl.widening.Load() {
 		return
 	}
 	if fl.flags.Writes() && !fl.f.info.posix() {

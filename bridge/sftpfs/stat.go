@@ -148,7 +148,11 @@ func (f *FS) sendAttrs(ctx context.Context, s *session, set bridge.SetAttr, now 
 	if err != nil {
 		return err
 	}
-	err = calls[0].status()
+	return setAttrError(calls[0].status(), set)
+}
+
+// setAttrError is the error of a change that the server refused with err.
+func setAttrError(err error, set bridge.SetAttr) error {
 	if errors.Is(err, syscall.EACCES) && !set.Has(bridge.SetSize) {
 		return syscall.EPERM // what chmod(2), chown(2) and utimes(2) say
 	}

@@ -80,7 +80,10 @@ type swapped struct {
 	ids idSwap
 }
 
-var _ swappable = swapped{}
+var (
+	_ swappable               = swapped{}
+	_ bridge.MkdirAttrBackend = swapped{}
+)
 
 func (b swapped) Lstat(ctx context.Context, name string) (bridge.Attr, error) {
 	a, err := b.swappable.Lstat(ctx, name)
@@ -103,11 +106,20 @@ func (b swapped) Open(ctx context.Context, name string, flags bridge.OpenFlags, 
 	if err != nil {
 		return nil, err
 	}
-	return swappedFile{f, b.ids}, nil
+	return &swappedFile{f, b.ids}, nil
 }
 
 func (b swapped) Mkdir(ctx context.Context, name string, attr bridge.SetAttr) error {
 	return b.swappable.Mkdir(ctx, name, b.ids.set(attr))
+}
+
+func (b swapped) MkdirAttr(ctx context.Context, name string, attr bridge.SetAttr) (bridge.Attr, error) {
+	m, ok := b.swappable.(bridge.MkdirAttrBackend)
+	if !ok {
+		return bridge.Attr{}, b.Mkdir(ctx, name, attr)
+	}
+	a, err := m.MkdirAttr(ctx, name, b.ids.set(attr))
+	return b.ids.attr(a), err
 }
 
 func (b swapped) Symlink(ctx context.Context, target, name string, attr bridge.SetAttr) error {
@@ -124,20 +136,52 @@ type swappedFile struct {
 	ids idSwap
 }
 
-var _ bridge.CopyFile = swappedFile{}
+var (
+	_ bridge.CopyFile    = (*swappedFile)(nil)
+	_ bridge.OpenedFile  = (*swappedFile)(nil)
+	_ bridge.OrderedFile = (*swappedFile)(nil)
+)
 
-func (f swappedFile) Attr(ctx context.Context) (bridge.Attr, error) {
+func (f *swappedFile) Opened() (bridge.Attr, bool) {
+	o, ok := f.File.(bridge.OpenedFile)
+	if !ok {
+		return bridge.Attr{}, false
+	}
+	a, ok := o.Opened()
+	return f.ids.attr(a), ok
+}
+
+func (f *swappedFile) Attr(ctx context.Context) (bridge.Attr, error) {
 	a, err := f.File.Attr(ctx)
 	return f.ids.attr(a), err
 }
 
-func (f swappedFile) SetAttr(ctx context.Context, attr bridge.SetAttr) error {
+func (f *swappedFile) SetAttr(ctx context.Context, attr bridge.SetAttr) error {
 	return f.File.SetAttr(ctx, f.ids.set(attr))
 }
 
-func (f swappedFile) CopyRange(ctx context.Context, off int64, dst bridge.File, dstOff, n int64) (int64, error) {
+func (f *swappedFile) StartWrite(p []byte, off int64) func(context.Context) error {
+	if o, ok := f.File.(bridge.OrderedFile); ok {
+		return o.StartWrite(p, off)
+	}
+	return nil
+}
+
+func (f *swappedFile) StartSetAttr(attr bridge.SetAttr) func(context.Context) error {
+	if o, ok := f.File.(bridge.OrderedFile); ok {
+		return o.StartSetAttr(f.ids.set(attr))
+	}
+	return nil
+}
+
+func (f *swappedFile) StartClose() bool {
+	o, ok := f.File.(bridge.OrderedFile)
+	return ok && o.StartClose()
+}
+
+func (f *swappedFile) CopyRange(ctx context.Context, off int64, dst bridge.File, dstOff, n int64) (int64, error) {
 	from, ok := f.File.(bridge.CopyFile)
-	if to, same := dst.(swappedFile); ok && same {
+	if to, same := dst.(*swappedFile); ok && same {
 		return from.CopyRange(ctx, off, to.File, dstOff, n)
 	}
 	return 0, syscall.EOPNOTSUPP
