@@ -170,6 +170,15 @@ type MkdirAttrBackend interface {
 	MkdirAttr(ctx context.Context, name string, attr SetAttr) (Attr, error)
 }
 
+// A ReadOpenBackend can read the beginning of a file together with opening it, at
+// no further cost. Without it, the tree opens and then reads.
+type ReadOpenBackend interface {
+	// OpenRead is Open for reading, and fills p from the beginning of the file: n
+	// says how much of it, less than len(p) also elsewhere than at the end of
+	// the file, or is negative if it could not be read like this.
+	OpenRead(ctx context.Context, name string, p []byte) (f File, n int, err error)
+}
+
 // A StatFSBackend knows its free space. Without it, the tree tells of none.
 type StatFSBackend interface {
 	StatFS(ctx context.Context, name string) (StatFS, error)

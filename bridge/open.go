@@ -42,6 +42,15 @@ func (t *Tree) open(ctx context.Context, c Caller, n *Node, flags OpenFlags) (*H
 	if file := t.openLater(n, flags); file != nil {
 		return t.newHandle(c, n, file, flags), nil
 	}
+	if t.traits.Slow {
+		file, err := t.openSmall(ctx, n, path, a, flags)
+		if err != nil {
+			return nil, err
+		}
+		if file != nil {
+			return t.newHandle(c, n, file, flags), nil
+		}
+	}
 	if flags.Has(syscall.O_TRUNC) {
 		n.opMu.Lock()
 		defer n.opMu.Unlock()
@@ -54,12 +63,10 @@ func (t *Tree) open(ctx context.Context, c Caller, n *Node, flags OpenFlags) (*H
 	if err != nil {
 		return nil, err
 	}
-	if o, ok := file.(OpenedFile); ok {
-		if a, ok := o.Opened(); ok && !flags.Has(syscall.O_TRUNC) {
-			t.mu.Lock()
-			t.storeLocked(n, a, stamp, until)
-			t.unlock()
-		}
+	if a, ok := openedAttr(file); ok && !flags.Has(syscall.O_TRUNC) {
+		t.mu.Lock()
+		t.storeLocked(n, a, stamp, until)
+		t.unlock()
 	}
 	h := t.newHandle(c, n, file, flags)
 	if flags.Has(syscall.O_TRUNC) {
@@ -228,10 +235,8 @@ func (t *Tree) createNew(ctx context.Context, c Caller, dir *Node, name string, 
 }
 
 func (t *Tree) attrOfNew(ctx context.Context, file File) (Attr, error) {
-	if o, ok := file.(OpenedFile); ok {
-		if a, ok := o.Opened(); ok {
-			return a, nil
-		}
+	if a, ok := openedAttr(file); ok {
+		return a, nil
 	}
 	return file.Attr(ctx)
 }

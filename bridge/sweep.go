@@ -88,34 +88,101 @@ func (t *Tree) readWhole(ctx context.Context, n *Node) {
 	}
 	version := content.Version()
 	stamp, until := t.now()
-	file, err := t.backend.Open(ctx, path, syscall.O_RDONLY, SetAttr{})
+	buf := make([]byte, min(attr.Size, sweepSize))
+	file, got, err := t.openRead(ctx, path, buf)
 	t.renameMu.RUnlock()
 	if err != nil {
 		return // who needs the file will see
 	}
 	defer file.Close(context.WithoutCancel(ctx))
-	if o, ok := file.(OpenedFile); ok {
-		if a, ok := o.Opened(); ok {
-			t.mu.Lock()
-			t.storeLocked(n, a, stamp, until)
-			t.unlock()
-			attr.Size, attr.Mtime = a.Size, a.Mtime
-		}
+	if a, ok := openedAttr(file); ok {
+		t.mu.Lock()
+		t.storeLocked(n, a, stamp, until)
+		t.unlock()
+		attr.Size, attr.Mtime = a.Size, a.Mtime
 	}
 	if attr.Size > sweepSize {
 		return
 	}
-	buf := make([]byte, attr.Size)
-	got, err := file.ReadAt(ctx, buf, 0)
-	if err != nil && err != io.EOF || int64(got) != attr.Size {
-		return
+	if int64(got) != attr.Size {
+		buf = make([]byte, attr.Size)
+		got, err = file.ReadAt(ctx, buf, 0)
+		if err != nil && err != io.EOF || int64(got) != attr.Size {
+			return
+		}
 	}
-	content.FillVersion(buf, 0, version)
+	content.FillVersion(buf[:got], 0, version)
 	t.mu.Lock()
-	if n.gen == gen && n.attr.Size == attr.Size && n.attr.Mtime.Equal(attr.Mtime) {
-		n.whole = aheadState{true, attr.Size, attr.Mtime, gen}
-	}
+	t.readWholeLocked(n, attr, gen)
 	t.unlock()
+}
+
+// readWholeLocked notes that all of n was read when it had the size and mtime of
+// a and gen was that of our changes.
+func (t *Tree) readWholeLocked(n *Node, a Attr, gen uint64) {
+	if n.gen == gen && n.attr.Size == a.Size && n.attr.Mtime.Equal(a.Mtime) {
+		n.whole = aheadState{true, a.Size, a.Mtime, gen}
+	}
+}
+
+// openRead opens a file for reading and fills buf from its beginning, if the
+// backend can do that at once: got is negative if not.
+func (t *Tree) openRead(ctx context.Context, path string, buf []byte) (f File, got int, err error) {
+	if b, ok := t.backend.(ReadOpenBackend); ok {
+		return b.OpenRead(ctx, path, buf)
+	}
+	f, err = t.backend.Open(ctx, path, syscall.O_RDONLY, SetAttr{})
+	return f, -1, err
+}
+
+// openedAttr returns the attributes that a file had when it was opened, if it
+// knows them.
+func openedAttr(f File) (Attr, bool) {
+	o, ok := f.(OpenedFile)
+	if !ok {
+		return Attr{}, false
+	}
+	return o.Opened()
+}
+
+// openSmall opens n, which has the attributes a, for reading only, and takes up
+// its content if it comes with that. nil if n is not to be opened like this.
+// renameMu is held.
+func (t *Tree) openSmall(ctx context.Context, n *Node, path string, a Attr, flags OpenFlags) (File, error) {
+	if _, ok := t.backend.(ReadOpenBackend); !ok || flags.Writes() || flags.Has(syscall.O_TRUNC) || a.Size == 0 || a.Size > sweepSize {
+		return nil, nil
+	}
+	t.mu.Lock()
+	if n.content == nil {
+		n.content = t.cache.NewFile()
+	}
+	gen, content := n.gen, n.content
+	known := n.aheadOf(n.attr)
+	t.unlock()
+	if known {
+		return nil, nil
+	}
+	version := content.Version()
+	stamp, until := t.now()
+	buf := make([]byte, a.Size)
+	file, got, err := t.openRead(ctx, path, buf)
+	if err != nil {
+		return nil, err
+	}
+	a, ok := openedAttr(file)
+	if !ok {
+		return file, nil
+	}
+	t.mu.Lock()
+	t.storeLocked(n, a, stamp, until)
+	t.unlock()
+	if int64(got) == a.Size {
+		content.FillVersion(buf[:got], 0, version)
+		t.mu.Lock()
+		t.readWholeLocked(n, a, gen)
+		t.unlock()
+	}
+	return file, nil
 }
 
 // openLater returns a file that is opened when it is needed, if n has been

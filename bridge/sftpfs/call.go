@@ -22,6 +22,10 @@ type call struct {
 	born   time.Time
 	done   chan struct{}
 
+	handling handling
+	after    *call  // what brings the handle that was foreseen
+	foreseen string // that handle; guarded by s.mu until done is closed
+
 	dst     []byte // where data go; nil when nobody waits for them; guarded by s.mu
 	dropped bool   // guarded by s.mu
 	ended   bool   // done is closed; guarded by s.mu

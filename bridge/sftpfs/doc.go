@@ -18,7 +18,10 @@
 // on them as well. On a long way a second connection is made at the start, and
 // all further sessions together when there is need of one. What a session
 // cannot carry soon is not sent yet, so that it can still go to another, and so
-// that small requests do not wait behind it. A listing has several READDIR in flight. What is made is
+// that small requests do not wait behind it. A listing has several READDIR in flight. The first of
+// them, and the READ of a small file, go out together with what opens the
+// directory or file, when the handle that it will get is known before: see
+// foresight. What is made is
 // looked at in the same write, so that a second request is only sent when the
 // upstream's umask has cut something of its mode, or its owner is another. Small
 // writes, the change of mode and times behind them and the close go out one behind

@@ -3,6 +3,7 @@ package sftpfs
 import (
 	"context"
 	"errors"
+	"io"
 	"syscall"
 
 	sshfx "github.com/pkg/sftp/v2/encoding/ssh/filexfer"
@@ -61,6 +62,8 @@ type opening struct {
 	name, path string
 	flags      bridge.OpenFlags
 	attr       bridge.SetAttr
+	ahead      []byte // what is read together with opening, if it can
+	got        int    // how much of it was read, -1 if it was not
 }
 
 // open is an OPEN request.
@@ -72,10 +75,11 @@ func (o *opening) open(more uint32, attrs sshfx.Attributes) request {
 func (o *opening) existing(ctx context.Context) (bridge.File, error) {
 	var fl *file
 	err := o.f.do(ctx, func(ctx context.Context, s *session) error {
-		h, a, err := o.f.openThere(ctx, s, o.name, o.open(0, sshfx.Attributes{}))
+		h, a, got, err := o.f.openReading(ctx, s, o.name, o.open(0, sshfx.Attributes{}), o.ahead)
 		if err != nil {
 			return err
 		}
+		o.got = got
 		if o.flags.Has(syscall.O_TRUNC) {
 			if err := o.truncate(ctx, s, h); err != nil {
 				s.send(closing(h))
@@ -92,18 +96,57 @@ func (o *opening) existing(ctx context.Context) (bridge.File, error) {
 	return fl, nil
 }
 
+// OpenRead implements bridge.ReadOpenBackend.
+func (f *FS) OpenRead(ctx context.Context, name string, p []byte) (bridge.File, int, error) {
+	path, err := f.path(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	if name == "." {
+		return nil, 0, syscall.EISDIR
+	}
+	o := &opening{f: f, name: name, path: path, flags: syscall.O_RDONLY, ahead: p}
+	fl, err := o.existing(ctx)
+	return fl, o.got, err
+}
+
 // openThere sends the OPEN of a file that is there, with an LSTAT in front of
 // it: ELOOP for a symbolic link, EISDIR for a directory, ENXIO for what is no
 // file at all.
 func (f *FS) openThere(ctx context.Context, s *session, name string, open request) (string, bridge.Attr, error) {
+	h, a, _, err := f.openReading(ctx, s, name, open, nil)
+	return h, a, err
+}
+
+// openReading is openThere, and reads the beginning of the file into ahead, if
+// the handle can be foreseen: got is -1 if not.
+func (f *FS) openReading(ctx context.Context, s *session, name string, open request, ahead []byte) (h string, a bridge.Attr, got int, err error) {
 	p, err := f.path(name)
 	if err != nil {
-		return "", bridge.Attr{}, err
+		return "", a, -1, err
 	}
-	calls, err := f.guarded(ctx, s, name, lstat(p), open)
+	reqs := []request{lstat(p), open}
+	if len(ahead) > 0 {
+		ahead = ahead[:min(len(ahead), s.readSize())]
+		reqs = append(reqs, foreseen(request{packet: &sshfx.ReadPacket{Length: uint32(len(ahead))}, dst: ahead}))
+	}
+	calls, err := f.guarded(ctx, s, name, reqs...)
 	if err != nil {
-		return "", bridge.Attr{}, err
+		return "", a, -1, err
 	}
+	h, a, err = f.opened(ctx, s, name, calls)
+	if err != nil || len(ahead) == 0 || !calls[2].went(h) {
+		return h, a, -1, err
+	}
+	got, err = calls[2].data()
+	if err != nil && err != io.EOF {
+		got = -1 // who reads is told
+	}
+	return h, a, got, nil
+}
+
+// opened takes the answers to the LSTAT and the OPEN of a file.
+func (f *FS) opened(ctx context.Context, s *session, name string, calls []*call) (string, bridge.Attr, error) {
 	a, err := calls[0].attrs()
 	switch {
 	case err != nil:

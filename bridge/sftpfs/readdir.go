@@ -49,22 +49,17 @@ type listing struct {
 
 // run lists the directory on the session s.
 func (l *listing) run(ctx context.Context, s *session) error {
-	handle, err := l.open(ctx, s)
+	handle, queue, err := l.open(ctx, s)
 	if err != nil {
 		return err
 	}
 	defer s.send(closing(handle))
-	var queue []*call
 	defer func() { drop(queue) }()
 	window, batch := readDirMin, fullBatch
-	more, end := true, false
+	more, end := len(queue) == 0, false
 	for {
 		if more {
-			reqs := make([]request, window-len(queue))
-			for i := range reqs {
-				reqs[i].packet = &sshfx.ReadDirPacket{Handle: handle}
-			}
-			calls, err := s.begin(reqs...)
+			calls, err := s.begin(readDirs(handle, window-len(queue))...)
 			if err != nil {
 				return err
 			}
@@ -98,28 +93,44 @@ func (l *listing) run(ctx context.Context, s *session) error {
 	}
 }
 
+// readDirs are n requests for entries.
+func readDirs(handle string, n int) []request {
+	reqs := make([]request, n)
+	for i := range reqs {
+		reqs[i].packet = &sshfx.ReadDirPacket{Handle: handle}
+	}
+	return reqs
+}
+
 // open opens the directory. That it is one, and no link to one, is made sure
-// in the same write.
-func (l *listing) open(ctx context.Context, s *session) (string, error) {
-	opendir := request{packet: &sshfx.OpenDirPacket{Path: l.path}}
+// in the same write, with which its first entries are asked for too if the
+// handle can be foreseen.
+func (l *listing) open(ctx context.Context, s *session) (handle string, first []*call, err error) {
+	reqs := []request{{packet: &sshfx.OpenDirPacket{Path: l.path}}}
+	for _, r := range readDirs("", readDirMin) {
+		reqs = append(reqs, foreseen(r))
+	}
 	below := l.name + "/."
 	if l.name == "." {
 		below = "."
 	}
-	calls, err := l.f.guarded(ctx, s, below, opendir)
+	calls, err := l.f.guarded(ctx, s, below, reqs...)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	handle, err := calls[0].handle()
+	handle, err = calls[0].handle()
 	if !isStatus(err) {
-		return handle, err
+		if first = calls[1:]; err != nil || !first[0].went(handle) || !first[1].went(handle) {
+			first = nil
+		}
+		return handle, first, err
 	}
 	if a, lerr := l.f.look(ctx, s, l.name); lerr != nil {
 		err = lerr
 	} else if !a.IsDir() {
 		err = syscall.ENOTDIR
 	}
-	return "", err
+	return "", nil, err
 }
 
 // take yields the entries of one answer.

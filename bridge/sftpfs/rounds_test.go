@@ -82,6 +82,28 @@ func TestRoundTrips(t *testing.T) {
 			}
 			return nil
 		}},
+		{"list again", 1 + 1, func() error {
+			n := 0
+			for _, err := range b.ReadDir(ctx, ".") {
+				if err != nil {
+					return err
+				}
+				n++
+			}
+			if n != 21 {
+				return fmt.Errorf("%d entries", n)
+			}
+			return nil
+		}},
+		{"open and read", 1, func() (err error) {
+			var n int
+			f, n, err = b.OpenRead(ctx, "f4", buf[:7])
+			if err == nil && string(buf[:n]) != "content" {
+				err = fmt.Errorf("%d bytes were read", n)
+			}
+			return err
+		}},
+		{"close what was opened and read", 1, func() error { return f.Close(ctx) }},
 		{"open", 1, func() (err error) { f, err = b.Open(ctx, "a/b/c/f", syscall.O_RDONLY, bridge.SetAttr{}); return err }},
 		{"read 1 MiB", 1, func() error { _, err := f.ReadAt(ctx, buf, 0); return err }},
 		{"close", 1, func() error { return f.Close(ctx) }},

@@ -38,6 +38,7 @@ type session struct {
 	readCap atomic.Int64
 
 	mu     sync.Mutex
+	future foresight        // guarded by mu
 	wake   sync.Cond        // out or err has changed
 	out    []byte           // packets to be written; guarded by mu
 	calls  map[uint32]*call // without an answer yet; guarded by mu
@@ -158,7 +159,7 @@ func (s *session) begin(reqs ...request) ([]*call, error) {
 	}
 	s.out = slices.Grow(s.out, size)
 	for i, r := range reqs {
-		c := &call{s: s, dst: r.dst, room: len(r.dst), weight: r.weight(), slow: r.slow, born: time.Now(), done: make(chan struct{})}
+		c := &call{s: s, dst: r.dst, room: len(r.dst), weight: r.weight(), slow: r.slow, born: time.Now(), done: make(chan struct{}), handling: handlingOf(r.packet)}
 		if err := s.queueLocked(c, r); err != nil {
 			return nil, err
 		}
@@ -171,6 +172,14 @@ func (s *session) begin(reqs ...request) ([]*call, error) {
 
 // queueLocked appends the packet of r to what is to be written. s.mu is held.
 func (s *session) queueLocked(c *call, r request) error {
+	if r.foresee {
+		if c.foreseen, c.after = s.future.foresee(); c.after == nil {
+			c.ended = true
+			close(c.done)
+			return nil
+		}
+		setHandle(r.packet, c.foreseen)
+	}
 	for {
 		s.lastID++
 		if _, taken := s.calls[s.lastID]; !taken {
@@ -183,6 +192,7 @@ func (s *session) queueLocked(c *call, r request) error {
 	}
 	s.out = append(append(s.out, head...), payload...)
 	s.calls[s.lastID] = c
+	s.future.sent(c)
 	s.load.Add(c.weight)
 	if c.slow {
 		s.slow.Add(1)
@@ -339,6 +349,7 @@ func (s *session) answer(id uint32, c *call, typ sshfx.PacketType, body []byte) 
 	s.way.took(time.Since(c.born))
 	dropped := c.dropped
 	c.typ, c.body = typ, body
+	s.future.answered(c)
 	s.doneLocked(c)
 	s.mu.Unlock()
 	if dropped {

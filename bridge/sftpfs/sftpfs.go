@@ -75,6 +75,7 @@ var (
 	_ bridge.LinkBackend      = (*FS)(nil)
 	_ bridge.StatFSBackend    = (*FS)(nil)
 	_ bridge.MkdirAttrBackend = (*FS)(nil)
+	_ bridge.ReadOpenBackend  = (*FS)(nil)
 )
 
 // New connects to the upstream and returns its tree. The errors of the dialer

@@ -35,9 +35,10 @@ const (
 
 // A request is a packet to be sent, and where the data of a READ's answer go.
 type request struct {
-	packet sshfx.PacketMarshaller
-	dst    []byte
-	slow   bool // may take the server long: fsync, copy-data
+	packet  sshfx.PacketMarshaller
+	dst     []byte
+	slow    bool // may take the server long: fsync, copy-data
+	foresee bool // goes to the handle that the request before it will bring
 }
 
 // weight is the number of bytes that the request puts on the way.

@@ -83,6 +83,7 @@ type swapped struct {
 var (
 	_ swappable               = swapped{}
 	_ bridge.MkdirAttrBackend = swapped{}
+	_ bridge.ReadOpenBackend  = swapped{}
 )
 
 func (b swapped) Lstat(ctx context.Context, name string) (bridge.Attr, error) {
@@ -107,6 +108,19 @@ func (b swapped) Open(ctx context.Context, name string, flags bridge.OpenFlags, 
 		return nil, err
 	}
 	return &swappedFile{f, b.ids}, nil
+}
+
+func (b swapped) OpenRead(ctx context.Context, name string, p []byte) (bridge.File, int, error) {
+	r, ok := b.swappable.(bridge.ReadOpenBackend)
+	if !ok {
+		f, err := b.Open(ctx, name, syscall.O_RDONLY, bridge.SetAttr{})
+		return f, -1, err
+	}
+	f, n, err := r.OpenRead(ctx, name, p)
+	if err != nil {
+		return nil, n, err
+	}
+	return &swappedFile{f, b.ids}, n, nil
 }
 
 func (b swapped) Mkdir(ctx context.Context, name string, attr bridge.SetAttr) error {
