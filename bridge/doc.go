@@ -33,7 +33,8 @@
 //	                 answered; exclusive for Rename, which changes paths
 //	Tree.entryMu     a stripe for (directory, name): making, removing and
 //	                 looking up the same name come one after the other
-//	Node.opMu        changes of attributes, appends and truncations of one node
+//	Node.opMu        changes of attributes, appends and truncations of one node,
+//	                 and the end of a handle that is open for writing to it
 //	Tree.lateMu      shared while a file that was read ahead is opened by its
 //	                 name after all; exclusive while a rename changes names
 //	watcher.opMu     a watch of a directory begins or ends

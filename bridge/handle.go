@@ -263,10 +263,7 @@ func (h *Handle) Sync(ctx context.Context) error {
 func (h *Handle) Close(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	t, n := h.tree, h.node
-	held, err := h.flushLast(ctx)
-	t.mu.Lock()
-	delete(n.handles, h)
-	t.unlock()
+	held, err := h.leave(ctx)
 	if !held {
 		h.useMu.Lock()
 	}
@@ -284,22 +281,27 @@ func (h *Handle) Close(ctx context.Context) error {
 	return err
 }
 
-// flushLast is Flush before h is closed. If nobody else uses h or has the file
-// open, the close is sent behind the data; then useMu is held, which has
-// others leave h alone, and nobody changes attributes of the file meanwhile.
-func (h *Handle) flushLast(ctx context.Context) (held bool, err error) {
+// leave is Flush before h is closed, after which it is no handle of the node any
+// more: no change is deferred to go through it. If nobody else uses h or
+// has the file open, the close is sent behind the data; then useMu is held, which
+// has others leave h alone.
+func (h *Handle) leave(ctx context.Context) (held bool, err error) {
 	t, n := h.tree, h.node
-	if !h.flags.Writes() || !t.traits.Slow || !n.opMu.TryLock() {
-		return false, h.Flush(ctx)
+	if h.flags.Writes() && t.traits.Slow {
+		n.opMu.Lock()
+		defer n.opMu.Unlock()
+		t.mu.Lock()
+		held = len(n.handles) == 1 && h.useMu.TryLock()
+		t.unlock()
+		if held {
+			t.flushBefore(ctx, n, h)
+		}
 	}
-	defer n.opMu.Unlock()
+	err = h.Flush(ctx) // which tells
 	t.mu.Lock()
-	held = len(n.handles) == 1 && h.useMu.TryLock()
+	delete(n.handles, h)
 	t.unlock()
-	if held {
-		t.flushBefore(ctx, n, h)
-	}
-	return held, h.Flush(ctx) // which tells
+	return held, err
 }
 
 func (h *Handle) fail(op string, err error) error {

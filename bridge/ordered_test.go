@@ -201,3 +201,37 @@ func TestFailuresBehindTheDataAreTold(t *testing.T) {
 		}
 	}
 }
+
+// TestChangeWhileClosing changes the mode of a file while its only handle is
+// being closed: the change is not lost with the handle.
+func TestChangeWhileClosing(t *testing.T) {
+	b := ordered{slow{memfs.New()}, new(opLog)}
+	tree := newTree(t, b)
+	c := superuser(tree)
+	for range 200 {
+		n, h, _, _, err := tree.Create(ctx, c, tree.Root(), "f", syscall.O_WRONLY|syscall.O_CREAT, bridge.SetAttr{Mode: 0o600})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.WriteAt(ctx, []byte("data"), 0); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := h.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+		if _, err := tree.SetAttr(ctx, c, n, bridge.SetAttr{Valid: bridge.SetMode, Mode: 0o640}); err != nil {
+			t.Error(err)
+		}
+		wg.Wait()
+		if a, err := b.Lstat(ctx, "f"); err != nil || a.Perm() != 0o640 {
+			t.Fatalf("mode %o, %v", a.Perm(), err)
+		}
+		tree.Forget(n, 1)
+		if err := tree.Unlink(ctx, c, tree.Root(), "f"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
