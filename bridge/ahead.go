@@ -80,6 +80,7 @@ func (a *ahead) close() {
 type run struct {
 	last   string // the entry at which it is
 	length int    // entries in a row
+	next   int    // how many of the last ones were each right behind the one before
 	byName bool
 	window int // how many entries to fetch ahead
 }
@@ -102,14 +103,18 @@ func (r *run) follow(l *listing, name string, maxWindow int) []DirEntry {
 	named := stride(l.rank, last, name)
 	switch {
 	case last == "" || listed == 0 && named == 0:
-		r.length, r.window, r.byName = 1, 0, false
+		r.length, r.next, r.window, r.byName = 1, 0, 0, false
 		return nil
 	case listed > 0:
 		r.byName = false
 	default:
 		r.byName = true
+		listed = named
 	}
 	r.length++
+	if r.next++; listed > 1 {
+		r.next = 0
+	}
 	if r.length < minRun {
 		return nil
 	}

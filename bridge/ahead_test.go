@@ -4,9 +4,13 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"runtime"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"sftpbridge/bridge"
 	"sftpbridge/bridge/memfs"
@@ -16,7 +20,8 @@ import (
 // contexts, wait for.
 type counting struct {
 	slow
-	opens, lists *atomic.Int64
+	opens, lists, looks *atomic.Int64
+	listed              *atomic.Int64 // entries, whoever waits
 }
 
 type callerKey struct{}
@@ -34,13 +39,36 @@ func (c counting) ReadDir(ctx context.Context, name string) iter.Seq2[bridge.Dir
 	if ctx.Value(callerKey{}) != nil {
 		c.lists.Add(1)
 	}
-	return c.slow.ReadDir(ctx, name)
+	return func(yield func(bridge.DirEntry, error) bool) {
+		var entries []bridge.DirEntry // backwards by name: memfs has them in any order
+		for e, err := range c.slow.ReadDir(ctx, name) {
+			if err != nil {
+				yield(e, err)
+				return
+			}
+			entries = append(entries, e)
+		}
+		slices.SortFunc(entries, func(a, b bridge.DirEntry) int { return strings.Compare(b.Name, a.Name) })
+		for _, e := range entries {
+			c.listed.Add(1)
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (c counting) Lstat(ctx context.Context, name string) (bridge.Attr, error) {
+	if ctx.Value(callerKey{}) != nil {
+		c.looks.Add(1)
+	}
+	return c.slow.Lstat(ctx, name)
 }
 
 // aheadTree has directories d00, d01, … with files f00, f01, … in each.
 func aheadTree(t *testing.T, dirs, files int) (counting, *bridge.Tree) {
 	t.Helper()
-	b := counting{slow{memfs.New()}, new(atomic.Int64), new(atomic.Int64)}
+	b := counting{slow{memfs.New()}, new(atomic.Int64), new(atomic.Int64), new(atomic.Int64), new(atomic.Int64)}
 	for d := range dirs {
 		dir := fmt.Sprintf("d%02d", d)
 		if err := b.Mkdir(ctx, dir, bridge.SetAttr{Valid: bridge.SetMode, Mode: 0o755}); err != nil {
@@ -201,5 +229,92 @@ func TestReadAheadIsNotStale(t *testing.T) {
 	}
 	if got := readFor(t, tree, c, lookup(t, tree, c, dir, names[7])); got != "new" {
 		t.Errorf("new file of the name: %q", got)
+	}
+}
+
+// TestLookUpsListAhead looks at all files of all directories, one after the
+// other, without ever listing: hardly any is waited for.
+func TestLookUpsListAhead(t *testing.T) {
+	const dirs, files = 30, 20
+	b, tree := aheadTree(t, dirs, files)
+	c := superuser(tree)
+	for d := range dirs {
+		dir := lookup(t, tree, c, tree.Root(), fmt.Sprintf("d%02d", d))
+		for f := range files {
+			lookup(t, tree, c, dir, fmt.Sprintf("f%02d", f))
+			if f == 0 {
+				waitAhead(t, tree)
+			}
+		}
+	}
+	if n := b.looks.Load(); n > 10 {
+		t.Errorf("%d of %d files were looked at while a caller waited", n, dirs*files)
+	}
+}
+
+// waitAhead waits until nothing is being fetched ahead.
+func waitAhead(t *testing.T, tree *bridge.Tree) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); bridge.Fetching(tree) > 0; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("something is being fetched for ever")
+		}
+	}
+}
+
+// TestOneLookUpListsLittle looks at one file in each of several directories, in
+// no order: none is listed further than what comes at once, and no other
+// directory is.
+func TestOneLookUpListsLittle(t *testing.T) {
+	const dirs, files, glance = 9, 900, 200
+	b, tree := aheadTree(t, dirs, files)
+	c := superuser(tree)
+	for i, d := range []int{8, 2, 7, 1, 6, 0} {
+		dir := lookup(t, tree, c, tree.Root(), fmt.Sprintf("d%02d", d))
+		waitAhead(t, tree)
+		lookup(t, tree, c, dir, "f500")
+		waitAhead(t, tree)
+		if n, most := b.listed.Load(), int64((i+1)*(glance+1)+3*dirs); n > most {
+			t.Fatalf("%d entries were listed for %d files, want at most %d", n, i+1, most)
+		}
+	}
+}
+
+// TestListedAheadIsNotStale changes directories that were listed ahead.
+func TestListedAheadIsNotStale(t *testing.T) {
+	_, tree := aheadTree(t, 12, 4)
+	c := superuser(tree)
+	for d := range 4 {
+		dir := lookup(t, tree, c, tree.Root(), fmt.Sprintf("d%02d", d))
+		lookup(t, tree, c, dir, "f00")
+		waitAhead(t, tree)
+	}
+	next := lookup(t, tree, c, tree.Root(), "d05")
+	n, h, _, _, err := tree.Create(ctx, c, next, "new", syscall.O_WRONLY|syscall.O_CREAT|syscall.O_EXCL, bridge.SetAttr{Mode: 0o600})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree.Forget(n, 1)
+	if _, err := h.WriteAt(ctx, []byte("new"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.Unlink(ctx, c, next, "f01"); err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.Rename(ctx, c, next, "f02", next, "moved", 0); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]syscall.Errno{"new": 0, "moved": 0, "f00": 0, "f01": syscall.ENOENT, "f02": syscall.ENOENT} {
+		n, a, err := tree.Lookup(ctx, c, next, name)
+		wantErrno(t, name, err, want)
+		if err == nil {
+			tree.Forget(n, 1)
+			if name == "new" && a.Size != 3 {
+				t.Errorf("new has %d bytes", a.Size)
+			}
+		}
 	}
 }

@@ -112,8 +112,11 @@ func (t *Tree) findLocked(ctx context.Context, dir *Node, name string) (*Node, A
 		t.refLocked(n)
 	}
 	path, named := dir.backendPathLocked()
-	if k == unknown && t.traits.Slow {
-		t.askedLocked(dir)
+	if t.traits.Slow {
+		t.walkAheadLocked(dir, walkedNext)
+		if k == unknown {
+			t.askedLocked(dir)
+		}
 	}
 	t.unlock()
 	switch {

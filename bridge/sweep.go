@@ -14,8 +14,6 @@ const (
 	sweepSize = 128 << 10
 	// sweepWindow is how many files are read ahead at most.
 	sweepWindow = 64
-	// walkWindow is how many directories are listed ahead at most.
-	walkWindow = 32
 )
 
 // sweep takes up that n was opened for reading, and reads ahead the next files
@@ -299,107 +297,4 @@ func (l *lateFile) CopyRange(ctx context.Context, off int64, dst File, dstOff, n
 		return 0, syscall.EOPNOTSUPP
 	}
 	return c.CopyRange(ctx, off, dst, dstOff, n)
-}
-
-// walkAhead takes up that the directory n is being listed, and lists the next
-// directories beside it if directories are being listed one after the other.
-func (t *Tree) walkAhead(n *Node) {
-	t.mu.Lock()
-	defer t.unlock()
-	if len(n.names) == 0 {
-		return
-	}
-	e := n.names[0]
-	l := e.dir.listing
-	if l == nil {
-		return
-	}
-	for _, next := range e.dir.dirs.follow(l.directories(), e.name, walkWindow) {
-		d := t.childLocked(e.dir, next, l)
-		if d.typ != syscall.S_IFDIR || t.listingLocked(d, time.Now()) != nil {
-			continue
-		}
-		t.refLocked(d)
-		if !t.ahead.start(d, func(ctx context.Context) { t.listAhead(ctx, d) }) {
-			t.unrefLocked(d, 1)
-			return
-		}
-	}
-}
-
-// maxListAhead is the number of entries after which a directory is not listed
-// ahead any further.
-const maxListAhead = 10_000
-
-// listAhead has a directory remember its entries. It gives back a reference.
-func (t *Tree) listAhead(ctx context.Context, n *Node) {
-	defer t.Forget(n, 1)
-	t.renameMu.RLock()
-	defer t.renameMu.RUnlock()
-	stamp, until := t.now()
-	t.mu.Lock()
-	path, named := n.backendPathLocked()
-	n.touched = make(map[string]bool)
-	t.unlock()
-	defer func() {
-		t.mu.Lock()
-		n.touched = nil
-		t.unlock()
-	}()
-	if !named {
-		return
-	}
-	var entries []DirEntry
-	for e, err := range t.backend.ReadDir(ctx, path) {
-		if err != nil || len(entries) == maxListAhead {
-			t.mu.Lock()
-			n.noList = time.Now().Add(noListFor)
-			t.unlock()
-			return
-		}
-		entries = append(entries, e)
-	}
-	t.mu.Lock()
-	defer t.unlock()
-	if n.touched == nil {
-		return // something went wrong with one of them
-	}
-	l := newListing(entries, stamp, until)
-	for name := range n.touched {
-		if c := n.children[name]; c != nil {
-			l.put(DirEntry{Name: name, Attr: Attr{Mode: c.typ}})
-		} else {
-			l.remove(name)
-		}
-	}
-	n.listing, n.absent, n.asked = l, nil, 0
-}
-
-const (
-	// askBeforeList is after how many entries of a directory that were
-	// asked for one by one all of them are asked for at once.
-	askBeforeList = 3
-	// entriesPerAsk is how many entries in a listing cost as much as asking
-	// for one.
-	entriesPerAsk = 32
-	// noListFor is for how long a directory is not listed ahead again that
-	// had too many entries or could not be listed.
-	noListFor = time.Minute
-)
-
-// askedLocked takes up that the backend is asked for an entry of dir, and has
-// the directory listed if there is no end of it.
-func (t *Tree) askedLocked(dir *Node) {
-	least := askBeforeList
-	if dir.listing != nil { // an old one
-		least = max(least, len(dir.listing.entries)/entriesPerAsk)
-	}
-	if dir.asked++; dir.asked < least || t.opt.AttrTimeout == 0 || time.Now().Before(dir.noList) {
-		return
-	}
-	dir.asked = 0
-	t.refLocked(dir)
-	if !t.ahead.start(dir, func(ctx context.Context) { t.listAhead(ctx, dir) }) {
-		t.unrefLocked(dir, 1)
-	}
 }
