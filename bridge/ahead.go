@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -102,6 +103,7 @@ func (r *run) follow(l *listing, name string, maxWindow int) []DirEntry {
 	}
 	named := stride(l.rank, last, name)
 	switch {
+	case last == "" && r.length > 0: // the first entry, see carryOn
 	case last == "" || listed == 0 && named == 0:
 		r.length, r.next, r.window, r.byName = 1, 0, 0, false
 		return nil
@@ -119,11 +121,38 @@ func (r *run) follow(l *listing, name string, maxWindow int) []DirEntry {
 		return nil
 	}
 	r.window = min(max(4, 2*r.window), maxWindow)
-	order, at := l.entries, l.index[name]
+	return r.after(l, r.window)
+}
+
+// after returns the entries that come next, at most some.
+func (r *run) after(l *listing, some int) []DirEntry {
+	order := l.inOrder(r.byName)
+	at, ok := l.index[r.last]
 	if r.byName {
-		order, at = l.sorted, l.rank[name]
+		at, ok = l.rank[r.last]
 	}
-	return order[at+1 : min(len(order), at+1+r.window)]
+	if !ok {
+		return nil
+	}
+	return order[at+1 : min(len(order), at+1+some)]
+}
+
+// carryOn has r carry on other, a run in another directory, if the next entry
+// that is asked for is name, which is among the first of l and does not carry on
+// r itself.
+func (r *run) carryOn(other run, l *listing, name string) {
+	if other.window == 0 || r.last == name || stride(l.index, r.last, name) > 0 || stride(l.rank, r.last, name) > 0 {
+		return
+	}
+	first := l.inOrder(other.byName)
+	i := slices.IndexFunc(first[:min(len(first), runGap)], func(e DirEntry) bool { return e.Name == name })
+	if i < 0 {
+		return
+	}
+	*r = run{length: minRun, byName: other.byName, window: other.window / 2}
+	if i > 0 {
+		r.last = first[i-1].Name
+	}
 }
 
 // stride returns how far to is behind from, if it is not far, and 0 otherwise.

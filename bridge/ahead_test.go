@@ -21,7 +21,7 @@ import (
 type counting struct {
 	slow
 	opens, lists, looks *atomic.Int64
-	listed              *atomic.Int64 // entries, whoever waits
+	listed, opened      *atomic.Int64 // entries, and files, whoever waits
 }
 
 type callerKey struct{}
@@ -32,6 +32,7 @@ func (c counting) Open(ctx context.Context, name string, flags bridge.OpenFlags,
 	if ctx.Value(callerKey{}) != nil {
 		c.opens.Add(1)
 	}
+	c.opened.Add(1)
 	return c.slow.Open(ctx, name, flags, attr)
 }
 
@@ -68,7 +69,7 @@ func (c counting) Lstat(ctx context.Context, name string) (bridge.Attr, error) {
 // aheadTree has directories d00, d01, … with files f00, f01, … in each.
 func aheadTree(t *testing.T, dirs, files int) (counting, *bridge.Tree) {
 	t.Helper()
-	b := counting{slow{memfs.New()}, new(atomic.Int64), new(atomic.Int64), new(atomic.Int64), new(atomic.Int64)}
+	b := counting{slow{memfs.New()}, new(atomic.Int64), new(atomic.Int64), new(atomic.Int64), new(atomic.Int64), new(atomic.Int64)}
 	for d := range dirs {
 		dir := fmt.Sprintf("d%02d", d)
 		if err := b.Mkdir(ctx, dir, bridge.SetAttr{Valid: bridge.SetMode, Mode: 0o755}); err != nil {
@@ -316,5 +317,106 @@ func TestListedAheadIsNotStale(t *testing.T) {
 				t.Errorf("new has %d bytes", a.Size)
 			}
 		}
+	}
+}
+
+// TestFilesOfTheNextDirectoriesAreReadAhead reads all files of one directory after
+// the other: only at the very beginning a caller waits.
+func TestFilesOfTheNextDirectoriesAreReadAhead(t *testing.T) {
+	const dirs, files = 8, 20
+	b, tree := aheadTree(t, dirs, files)
+	c := superuser(tree)
+	for _, d := range listFor(t, tree, c, tree.Root()) {
+		dir := lookup(t, tree, c, tree.Root(), d)
+		for _, f := range listFor(t, tree, c, dir) {
+			got := readFor(t, tree, c, lookup(t, tree, c, dir, f))
+			if want := fmt.Sprintf("content of %s/%d", d, number(t, f)); got != want {
+				t.Fatalf("%s/%s: %q, want %q", d, f, got, want)
+			}
+			waitAhead(t, tree)
+		}
+	}
+	if n := b.opens.Load(); n > 8 {
+		t.Errorf("%d of %d files were opened while a caller waited", n, dirs*files)
+	}
+	if n := b.opened.Load(); n > dirs*files {
+		t.Errorf("%d files were opened, of %d", n, dirs*files)
+	}
+}
+
+func number(t *testing.T, name string) (n int) {
+	t.Helper()
+	if _, err := fmt.Sscanf(name, "f%d", &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestOneFileOfEachDirectory reads the first file of one directory after the
+// other: no other file is read.
+func TestOneFileOfEachDirectory(t *testing.T) {
+	const dirs = 20
+	b, tree := aheadTree(t, dirs, 10)
+	c := superuser(tree)
+	for _, d := range listFor(t, tree, c, tree.Root()) {
+		dir := lookup(t, tree, c, tree.Root(), d)
+		readFor(t, tree, c, lookup(t, tree, c, dir, listFor(t, tree, c, dir)[0]))
+		waitAhead(t, tree)
+	}
+	if n := b.opened.Load(); n > dirs {
+		t.Errorf("%d files were opened for %d", n, dirs)
+	}
+}
+
+// TestRunsBreak goes through a directory for a while, and then to and fro: no
+// more is read ahead.
+func TestRunsBreak(t *testing.T) {
+	b, tree := aheadTree(t, 2, 60)
+	c := superuser(tree)
+	dir := lookup(t, tree, c, tree.Root(), "d01")
+	names := listFor(t, tree, c, dir)
+	for _, f := range names[:10] {
+		readFor(t, tree, c, lookup(t, tree, c, dir, f))
+	}
+	waitAhead(t, tree)
+	before := b.opened.Load()
+	for i := range 8 {
+		readFor(t, tree, c, lookup(t, tree, c, dir, names[i*30%49]))
+		waitAhead(t, tree)
+	}
+	if n := b.opened.Load() - before; n > 8 {
+		t.Errorf("%d files were opened for 8", n)
+	}
+}
+
+// TestFilesOfTheNextDirectoriesAreNotStale changes a file that was read ahead
+// in the directory that comes next.
+func TestFilesOfTheNextDirectoriesAreNotStale(t *testing.T) {
+	_, tree := aheadTree(t, 4, 6)
+	c := superuser(tree)
+	dirs := listFor(t, tree, c, tree.Root())
+	for _, d := range dirs[:2] {
+		dir := lookup(t, tree, c, tree.Root(), d)
+		for _, f := range listFor(t, tree, c, dir) {
+			readFor(t, tree, c, lookup(t, tree, c, dir, f))
+			waitAhead(t, tree)
+		}
+	}
+	next := lookup(t, tree, c, tree.Root(), dirs[2])
+	h, err := tree.Open(ctx, c, lookup(t, tree, c, next, "f05"), syscall.O_WRONLY|syscall.O_TRUNC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.WriteAt(ctx, []byte("new"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.Rename(ctx, c, next, "f05", next, "f04", 0); err != nil {
+		t.Fatal(err)
+	}
+	if got := readFor(t, tree, c, lookup(t, tree, c, next, "f04")); got != "new" {
+		t.Errorf("%q, want new", got)
 	}
 }

@@ -48,6 +48,15 @@ func (l *listing) sort() {
 	}
 }
 
+// inOrder returns the entries as they were listed, or by name.
+func (l *listing) inOrder(byName bool) []DirEntry {
+	if !byName {
+		return l.entries
+	}
+	l.sort()
+	return l.sorted
+}
+
 // directories returns the listing of those entries that are directories.
 func (l *listing) directories() *listing {
 	if l.subs == nil {

@@ -44,6 +44,7 @@ type Node struct {
 	listing *listing             // what a slow backend listed last
 	files   run                  // of files that are read, see sweep
 	dirs    run                  // of directories that are listed, see walkAhead
+	swept   string               // the directory in it in which a file was read last, see sweep
 	asked   int                  // entries that a slow backend was asked for one by one
 	noList  time.Time            // until then listing ahead is not worth it
 	touched map[string]bool      // entries that we change while the directory is listed ahead; nil if it is not

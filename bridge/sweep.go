@@ -3,7 +3,6 @@ package bridge
 import (
 	"context"
 	"io"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -14,10 +13,14 @@ const (
 	sweepSize = 128 << 10
 	// sweepWindow is how many files are read ahead at most.
 	sweepWindow = 64
+	// sweepDirs is in how many directories, beside the one that is being
+	// gone through, files are read ahead at most.
+	sweepDirs = 4
 )
 
 // sweep takes up that n was opened for reading, and reads ahead the next files
-// of its directory if files are being read one after the other.
+// of its directory if files are being read one after the other, and of the
+// directories that come next if it is not the first one.
 func (t *Tree) sweep(n *Node) {
 	t.mu.Lock()
 	defer t.unlock()
@@ -29,11 +32,27 @@ func (t *Tree) sweep(n *Node) {
 	if l == nil {
 		return
 	}
-	for _, next := range e.dir.files.follow(l, e.name, sweepWindow) {
+	r := &e.dir.files
+	t.walkAheadLocked(e.dir, walkedNext)
+	t.carryOnLocked(e, l)
+	ahead := r.follow(l, e.name, sweepWindow)
+	if r.window == 0 {
+		return
+	}
+	if !t.sweepLocked(e.dir, l, ahead) {
+		return
+	}
+	t.sweepOnLocked(e.dir, r.byName, r.window-len(ahead))
+}
+
+// sweepLocked reads ahead small files among entries of the listing l of dir. It
+// returns false when enough is under way.
+func (t *Tree) sweepLocked(dir *Node, l *listing, entries []DirEntry) bool {
+	for _, next := range entries {
 		if !next.Full || !next.Attr.IsRegular() || next.Attr.Size > sweepSize {
 			continue
 		}
-		f := t.childLocked(e.dir, next, l)
+		f := t.childLocked(dir, next, l)
 		if f.typ != syscall.S_IFREG || f.aheadOf(f.attr) || len(f.handles) > 0 {
 			continue
 		}
@@ -43,8 +62,58 @@ func (t *Tree) sweep(n *Node) {
 		t.refLocked(f)
 		if !t.ahead.start(f, func(ctx context.Context) { t.readWhole(ctx, f) }) {
 			t.unrefLocked(f, 1)
+			return false
+		}
+	}
+	return true
+}
+
+// sweepOnLocked reads ahead the first files, some of them, of the directories
+// that come after dir, if directories beside it are being gone through.
+func (t *Tree) sweepOnLocked(dir *Node, byName bool, some int) {
+	if len(dir.names) == 0 {
+		return
+	}
+	e := dir.names[0]
+	up := e.dir
+	if up.listing == nil || up.dirs.last != e.name || up.dirs.length < minRun {
+		return
+	}
+	now := time.Now()
+	for _, next := range up.dirs.after(up.listing.directories(), sweepDirs) {
+		if some <= 0 {
 			return
 		}
+		d := t.childLocked(up, next, up.listing)
+		l := t.listingLocked(d, now)
+		if l == nil {
+			t.startListingLocked(d, glance)
+			return
+		}
+		first := l.inOrder(byName)
+		first = first[:min(len(first), some)]
+		if !t.sweepLocked(d, l, first) {
+			return
+		}
+		some -= len(first)
+	}
+}
+
+// carryOnLocked has the run of files in a directory, whose listing is l, carry on
+// the one in the directory before it, if the file e is the first there.
+func (t *Tree) carryOnLocked(e entry, l *listing) {
+	dir := e.dir
+	if len(dir.names) == 0 {
+		return
+	}
+	up, name := dir.names[0].dir, dir.names[0].name
+	was := up.children[up.swept]
+	if up.swept == name {
+		return
+	}
+	up.swept = name
+	if was != nil && up.dirs.last == name && up.dirs.length >= minRun {
+		dir.files.carryOn(was.files, l, e.name)
 	}
 }
 
@@ -181,120 +250,4 @@ func (t *Tree) openSmall(ctx context.Context, n *Node, path string, a Attr, flag
 		t.unlock()
 	}
 	return file, nil
-}
-
-// openLater returns a file that is opened when it is needed, if n has been
-// read ahead and nothing else is asked for than reading. renameMu is held.
-func (t *Tree) openLater(n *Node, flags OpenFlags) File {
-	if !t.traits.Slow || flags.Writes() || flags.Has(syscall.O_TRUNC) {
-		return nil
-	}
-	t.mu.Lock()
-	defer t.unlock()
-	if !n.aheadOf(n.attr) || !time.Now().Before(n.attrUntil) {
-		return nil
-	}
-	return &lateFile{tree: t, node: n}
-}
-
-// A lateFile is a file open for reading that the backend has not opened yet:
-// its content has been read ahead, and chances are that nobody needs more.
-type lateFile struct {
-	tree *Tree
-	node *Node
-
-	mu   sync.Mutex
-	file File // guarded by mu; nil until it is needed
-}
-
-// open opens the file in earnest. Before a name is removed or replaced, the
-// files that are open under it are opened, since there is no other time.
-func (l *lateFile) open(ctx context.Context) (File, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.file != nil {
-		return l.file, nil
-	}
-	l.tree.lateMu.RLock()
-	defer l.tree.lateMu.RUnlock()
-	l.tree.mu.Lock()
-	path, named := l.node.backendPathLocked()
-	l.tree.unlock()
-	if !named {
-		return nil, syscall.ESTALE
-	}
-	f, err := l.tree.backend.Open(ctx, path, syscall.O_RDONLY, SetAttr{})
-	if err == nil {
-		l.file = f
-	}
-	return f, err
-}
-
-// openNow has the backend open all files that are open at n. renameMu is held.
-func (t *Tree) openNow(ctx context.Context, n *Node) {
-	t.mu.Lock()
-	var late []*lateFile
-	for h := range n.handles {
-		if l, ok := h.file.(*lateFile); ok {
-			late = append(late, l)
-		}
-	}
-	t.unlock()
-	for _, l := range late {
-		if _, err := l.open(ctx); err != nil {
-			t.log.Warn("an open file was lost when its name was removed", "path", n.path(""), "err", err)
-		}
-	}
-}
-
-func (l *lateFile) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	f, err := l.open(ctx)
-	if err != nil {
-		return 0, err
-	}
-	return f.ReadAt(ctx, p, off)
-}
-
-func (l *lateFile) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {
-	return 0, syscall.EBADF
-}
-
-func (l *lateFile) Attr(ctx context.Context) (Attr, error) {
-	f, err := l.open(ctx)
-	if err != nil {
-		return Attr{}, err
-	}
-	return f.Attr(ctx)
-}
-
-func (l *lateFile) SetAttr(ctx context.Context, set SetAttr) error {
-	f, err := l.open(ctx)
-	if err != nil {
-		return err
-	}
-	return f.SetAttr(ctx, set)
-}
-
-func (l *lateFile) Sync(ctx context.Context) error { return nil }
-
-func (l *lateFile) Close(ctx context.Context) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.file == nil {
-		return nil
-	}
-	return l.file.Close(ctx)
-}
-
-// CopyRange implements CopyFile.
-func (l *lateFile) CopyRange(ctx context.Context, off int64, dst File, dstOff, n int64) (int64, error) {
-	f, err := l.open(ctx)
-	if err != nil {
-		return 0, err
-	}
-	c, ok := f.(CopyFile)
-	if !ok {
-		return 0, syscall.EOPNOTSUPP
-	}
-	return c.CopyRange(ctx, off, dst, dstOff, n)
 }
