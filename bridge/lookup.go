@@ -32,8 +32,8 @@ func (t *Tree) lookup(ctx context.Context, c Caller, dir *Node, name string) (*N
 	return t.find(ctx, dir, name)
 }
 
-// pass is Lookup on the way to what is below the entry: of the attributes of a
-// directory only type, owner and mode are to be relied on.
+// pass is Lookup on the way to what is below the entry: of the attributes only
+// type, owner and mode are to be relied on.
 func (t *Tree) pass(ctx context.Context, c Caller, dir *Node, name string) (*Node, Attr, error) {
 	ctx = t.as(ctx, c)
 	t.renameMu.RLock()
@@ -41,15 +41,9 @@ func (t *Tree) pass(ctx context.Context, c Caller, dir *Node, name string) (*Nod
 	if err := t.reach(ctx, c, dir, name); err != nil {
 		return nil, Attr{}, t.fail("lookup", dir, name, err)
 	}
-	t.mu.Lock()
-	n := dir.children[name]
-	if t.traits.Slow && n != nil && n.typ == syscall.S_IFDIR && time.Now().Before(n.permUntil) {
-		t.refLocked(n)
-		a := t.shownLocked(n)
-		t.unlock()
+	if n, a, ok := t.recallPerm(dir, name); ok {
 		return n, a, nil
 	}
-	t.unlock()
 	n, a, err := t.lookup(ctx, c, dir, name)
 	return n, a, t.fail("lookup", dir, name, err)
 }
@@ -126,6 +120,28 @@ func (t *Tree) findLocked(ctx context.Context, dir *Node, name string) (*Node, A
 		return nil, Attr{}, syscall.ENOENT
 	}
 	return t.ask(ctx, dir, path, name)
+}
+
+// findPerm is find for who relies on type, owner and mode only, which our own
+// changes of content and times leave as they are.
+func (t *Tree) findPerm(ctx context.Context, dir *Node, name string) (*Node, Attr, error) {
+	if n, a, ok := t.recallPerm(dir, name); ok {
+		return n, a, nil
+	}
+	return t.find(ctx, dir, name)
+}
+
+// recallPerm returns the node of an entry with a reference, if type, owner and
+// mode of it are remembered.
+func (t *Tree) recallPerm(dir *Node, name string) (*Node, Attr, bool) {
+	t.mu.Lock()
+	defer t.unlock()
+	n := dir.children[name]
+	if !t.traits.Slow || n == nil || !time.Now().Before(n.permUntil) {
+		return nil, Attr{}, false
+	}
+	t.refLocked(n)
+	return n, t.shownLocked(n), true
 }
 
 // ask has the backend tell of an entry. path is that of dir.

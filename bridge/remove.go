@@ -42,9 +42,12 @@ func (t *Tree) remove(ctx context.Context, c Caller, dir *Node, name string, isD
 	if err := t.mutable(c); err != nil {
 		return err
 	}
-	n, a, err := t.findLocked(ctx, dir, name)
-	if err != nil {
-		return err
+	n, a, ok := t.recallPerm(dir, name)
+	if !ok {
+		var err error
+		if n, a, err = t.findLocked(ctx, dir, name); err != nil {
+			return err
+		}
 	}
 	defer t.Forget(n, 1)
 	if err := t.mayRemove(ctx, c, dir, name, a); err != nil {

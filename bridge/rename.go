@@ -92,7 +92,7 @@ func isDots(name string) bool { return name == "." || name == ".." }
 // renamings finds what a rename is about, and whether it can be at all.
 func (t *Tree) renamings(ctx context.Context, from, to entry, flags RenameFlags) (src, dst renaming, err error) {
 	src.entry, dst.entry = from, to
-	if src.node, src.attr, err = t.find(ctx, from.dir, from.name); err != nil {
+	if src.node, src.attr, err = t.findPerm(ctx, from.dir, from.name); err != nil {
 		return src, dst, err
 	}
 	defer func() {
@@ -106,7 +106,7 @@ func (t *Tree) renamings(ctx context.Context, from, to entry, flags RenameFlags)
 	if err = CheckName(to.name); err != nil {
 		return src, dst, err
 	}
-	dst.node, dst.attr, err = t.find(ctx, to.dir, to.name)
+	dst.node, dst.attr, err = t.findPerm(ctx, to.dir, to.name)
 	switch {
 	case Errno(err) == syscall.ENOENT && flags&RenameExchange == 0:
 		dst.node = nil
