@@ -59,6 +59,7 @@ func Run(t *testing.T, open func(t *testing.T) bridge.Backend, opt Options) {
 		{"StatFS", statFSTests},
 		{"Xattr", xattrTests},
 		{"Copy", copyTests},
+		{"Together", togetherTests},
 		{"Allocate", allocateTests},
 		{"Seek", seekTests},
 		{"Context", contextTests},
