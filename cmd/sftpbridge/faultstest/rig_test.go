@@ -288,8 +288,13 @@ func newLogTail(t *testing.T) *logTail {
 	l := new(logTail)
 	t.Cleanup(func() {
 		text := l.text()
-		if t.Failed() || strings.Contains(text, "DATA RACE") || strings.Contains(text, "panic:") {
-			t.Errorf("sftpbridge says:\n%s", text[max(0, len(text)-1<<15):])
+		for _, bad := range []string{"WARNING: DATA RACE", "panic:"} {
+			if at := strings.Index(text, bad); at >= 0 {
+				t.Errorf("sftpbridge says:\n%s", text[at:min(len(text), at+1<<13)])
+			}
+		}
+		if t.Failed() {
+			t.Logf("sftpbridge says at last:\n%s", text[max(0, len(text)-1<<14):])
 		}
 	})
 	return l
