@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -354,4 +355,21 @@ func TestMustWait(t *testing.T) {
 			t.Errorf("%s: waits %v, want %v", tt.name, got, tt.want)
 		}
 	}
+}
+
+// TestReadOverALostConnection has a read fail because the backend's connection
+// ended, which is told with io.EOF in it: no end of the file.
+func TestReadOverALostConnection(t *testing.T) {
+	home := t.TempDir()
+	must(t, os.WriteFile(home+"/f", []byte("data"), 0o644))
+	eachMode(t, func(t *testing.T, opt SessionOptions) {
+		g := &gateServer{dirServer: &dirServer{home: home}, read: func(context.Context, int64) error {
+			return fmt.Errorf("connection lost: %w: %w", syscall.EIO, io.EOF)
+		}}
+		r := begun(t, g, opt)
+		h := r.open("f", sshfx.FlagRead)
+		if code, _ := r.status(sshfx.PacketTypeRead, h, uint64(0), uint32(4)); code != sshfx.StatusFailure {
+			t.Errorf("READ: %v, want FAILURE", code)
+		}
+	})
 }

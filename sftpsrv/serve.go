@@ -3,7 +3,6 @@ package sftpsrv
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"io"
 	"math"
 	"strconv"
@@ -170,7 +169,7 @@ func (s *session) read(ctx context.Context, q *request, out *reply) {
 		n, err = q.handle.file.ReadChunk(ctx, out.extend(length), int64(q.off))
 	}
 	switch {
-	case err != nil && !errors.Is(err, io.EOF):
+	case err != nil && err != io.EOF:
 		out.drop()
 		out.status(q.id, err)
 	case n == 0 && length > 0:
