@@ -2,29 +2,20 @@ package bridge
 
 import "context"
 
-// mayDefer reports whether a change of n can travel with the data that is
-// written behind: mode and times of a file that is still open from when it was
-// made. (A kernel does not say through which open file they are changed.)
-// Whoever looks sees the change at once; should it fail after all, flush, fsync
-// or close tell.
-func (t *Tree) mayDefer(n *Node, set SetAttr) bool {
+// deferChange has a change of n travel with the data that is written behind, if
+// it can: mode and times of a file that is open from when it was made, and was
+// not flushed yet, as it is when it is closed. (A kernel does not say through
+// which open file they are changed.) Whoever looks sees the change at once;
+// should it fail after all, flush, fsync or close tell.
+func (t *Tree) deferChange(n *Node, set SetAttr) (a Attr, deferred bool) {
 	if !t.traits.Slow || set.Without(SetMode|setTimes|SetAtimeNow|SetMtimeNow).Valid != 0 {
-		return false
+		return Attr{}, false
 	}
 	t.mu.Lock()
 	defer t.unlock()
-	for h := range n.handles {
-		if h.made && h.flags.Writes() {
-			return true
-		}
+	if !n.newLocked() {
+		return Attr{}, false
 	}
-	return false
-}
-
-// deferChange remembers a change of n to be sent by flush.
-func (t *Tree) deferChange(n *Node, set SetAttr) Attr {
-	t.mu.Lock()
-	defer t.unlock()
 	t.changedLocked(n)
 	t.applyLocked(n, set)
 	n.modified = true
@@ -35,7 +26,18 @@ func (t *Tree) deferChange(n *Node, set SetAttr) Attr {
 	}
 	n.deferred = n.deferred.with(set)
 	n.deferrals++
-	return t.shownLocked(n)
+	return t.shownLocked(n), true
+}
+
+// newLocked reports whether n is open for writing since it was made, and was
+// not flushed.
+func (n *Node) newLocked() bool {
+	for h := range n.handles {
+		if h.made && h.flags.Writes() {
+			return true
+		}
+	}
+	return false
 }
 
 // with returns the change of s and then of more.

@@ -85,6 +85,27 @@ func TestAttributesOfNewFilesTravelWithTheData(t *testing.T) {
 	check(b.Lstat(ctx, "f"))
 }
 
+// TestChangeAfterFlush has a file changed that was flushed, as it is when a
+// program closes it, though its handle is still there: nobody would be told of a
+// failure later, so the backend has the change when it is answered.
+func TestChangeAfterFlush(t *testing.T) {
+	b := slow{memfs.New()}
+	tree := newTree(t, b)
+	c := superuser(tree)
+	n, h, _, _, err := tree.Create(ctx, c, tree.Root(), "f", syscall.O_WRONLY|syscall.O_CREAT, bridge.SetAttr{Mode: 0o600})
+	must(t, err)
+	defer tree.Forget(n, 1)
+	defer h.Close(ctx)
+	_, err = h.WriteAt(ctx, []byte("data"), 0)
+	must(t, err)
+	must(t, h.Flush(ctx))
+	_, err = tree.SetAttr(ctx, c, n, bridge.SetAttr{Valid: bridge.SetMode, Mode: 0o640})
+	must(t, err)
+	if a, err := b.Lstat(ctx, "f"); err != nil || a.Perm() != 0o640 {
+		t.Errorf("mode %o, %v", a.Perm(), err)
+	}
+}
+
 // TestWriteAfterTimes has a write come after times were set: it is the last to
 // say when the file was modified.
 func TestWriteAfterTimes(t *testing.T) {

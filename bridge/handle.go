@@ -20,7 +20,7 @@ type Handle struct {
 	flags   OpenFlags
 	cred    Cred // of who opened it: who is not root clears set-id bits by writing
 	door    Door
-	made    bool  // the file was made as it was opened
+	made    bool  // the file was made as it was opened, and was not flushed yet; guarded by tree.mu
 	failed  error // guarded by tree.mu; a write that failed and is not told yet
 
 	useMu sync.RWMutex // shared by who uses the file for another's sake
@@ -229,6 +229,9 @@ func (h *Handle) Flush(ctx context.Context) error {
 	if !h.flags.Writes() {
 		return nil
 	}
+	h.tree.mu.Lock()
+	h.made = false // changes are not deferred any more: nobody might be told of a failure
+	h.tree.unlock()
 	err := h.tree.flush(ctx, h.node)
 	if err == nil {
 		h.tree.mu.Lock()

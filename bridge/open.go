@@ -229,7 +229,9 @@ func (t *Tree) createNew(ctx context.Context, c Caller, dir *Node, name string, 
 	n, a := t.entryMadeLocked(dir, name, a, stamp, until)
 	t.unlock()
 	h := t.newHandle(c, n, file, flags&backendFlags)
+	t.mu.Lock()
 	h.made = true
+	t.unlock()
 	t.publish(c.Door, Event{Node: dir, Kind: EntryChanged, Name: name}, Event{Node: dir, Kind: AttrChanged})
 	return n, h, a, true, nil
 }

@@ -74,8 +74,7 @@ func (t *Tree) change(ctx context.Context, d Door, n *Node, h *Handle, a Attr, s
 	if set.Valid == 0 {
 		return a, nil
 	}
-	if t.mayDefer(n, set) {
-		a = t.deferChange(n, set)
+	if a, ok := t.deferChange(n, set); ok {
 		t.publishSetAttr(d, n, set)
 		return a, nil
 	}
