@@ -21,6 +21,20 @@ type transport struct {
 	base    net.Conn // the connection below all
 	clients []*ssh.Client
 	wg      sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool // nothing is begun any more; guarded by mu
+}
+
+// begin runs f beside, unless the transport is being closed.
+func (t *transport) begin(f func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	t.wg.Go(f)
+	return true
 }
 
 // connect connects to h: through the last client if there is one, else by its
@@ -59,11 +73,20 @@ func (t *transport) Open(ctx context.Context) (io.ReadWriteCloser, error) {
 		ch  *channel
 		err error
 	}
-	done := make(chan result, 1)
-	t.wg.Go(func() {
+	done := make(chan result)
+	gone := make(chan struct{})
+	if !t.begin(func() {
 		ch, err := t.open()
-		done <- result{ch, err}
-	})
+		select {
+		case done <- result{ch, err}:
+		case <-gone:
+			if err == nil {
+				ch.Close()
+			}
+		}
+	}) {
+		return nil, net.ErrClosed
+	}
 	select {
 	case r := <-done:
 		if r.err != nil {
@@ -71,11 +94,7 @@ func (t *transport) Open(ctx context.Context) (io.ReadWriteCloser, error) {
 		}
 		return r.ch, nil
 	case <-ctx.Done():
-		t.wg.Go(func() {
-			if r := <-done; r.err == nil {
-				r.ch.Close()
-			}
-		})
+		close(gone)
 		return nil, ctx.Err()
 	}
 }
@@ -104,10 +123,12 @@ func (t *transport) last() *ssh.Client { return t.clients[len(t.clients)-1] }
 // Ping asks for an answer, as ssh(1) does with ServerAliveInterval.
 func (t *transport) Ping(ctx context.Context) error {
 	done := make(chan error, 1)
-	t.wg.Go(func() {
+	if !t.begin(func() {
 		_, _, err := t.last().SendRequest("keepalive@openssh.com", true, nil)
 		done <- err
-	})
+	}) {
+		return net.ErrClosed
+	}
 	select {
 	case err := <-done:
 		return err
@@ -119,6 +140,9 @@ func (t *transport) Ping(ctx context.Context) error {
 // Close ends all connections and waits for what serves them. The socket comes
 // first: what waits to write to a peer that is gone ends with it.
 func (t *transport) Close() error {
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
 	var err error
 	if t.base != nil {
 		err = t.base.Close()
