@@ -256,6 +256,8 @@ type OrderedFile interface {
 	// StartSetAttr is SetAttr behind the writes that were started. Their
 	// outcomes are to be waited for before its own.
 	StartSetAttr(set SetAttr) (wait func(ctx context.Context) error)
+	// StartAttr is Attr behind all that was started.
+	StartAttr() (wait func(ctx context.Context) (Attr, error))
 	// StartClose has Close, which is to be called after all outcomes are
 	// known, wait for less: nothing more is started after it. It reports
 	// whether that was possible.

@@ -59,55 +59,61 @@ func (s SetAttr) with(more SetAttr) SetAttr {
 
 // settle waits until what was written to n has reached the backend, and what
 // was deferred, which goes behind it: on its way at the same time if the backend
-// keeps the order. If last is given, it is the only handle, and is
-// closed afterwards: that goes behind them too. The error is that of a failed change or
+// keeps the order. Then it can tell too what that has made of the attributes,
+// without a mode if not. If last is given, it is the only handle, and is closed
+// afterwards: that goes behind them too. The error is that of a failed change or
 // of waiting; those of writes stay with the content.
-func (t *Tree) settle(ctx context.Context, n *Node, last *Handle) error {
+func (t *Tree) settle(ctx context.Context, n *Node, last *Handle) (now Attr, err error) {
 	t.mu.Lock()
 	content, set, deferrals := n.content, n.deferred, n.deferrals
 	t.unlock()
-	if set.Valid == 0 {
-		if last != nil {
-			last.startClose()
-		}
-		return content.Settle(ctx)
-	}
 	h := last
 	if h == nil {
 		if h = t.anyHandle(n, true); h == nil {
-			return content.Settle(ctx)
+			return Attr{}, content.Settle(ctx)
 		}
 		defer h.done()
 	}
-	change := h.startSetAttr(set)
-	if change != nil && last != nil {
+	change, attr := h.startBehind(set)
+	if last != nil && (change != nil || set.Valid == 0) {
 		last.startClose()
 	}
 	// The last write changes the times, so that it has to have arrived.
-	err := content.Settle(ctx)
-	if err != nil {
-		return err
+	if err := content.Settle(ctx); err != nil {
+		return Attr{}, err
 	}
-	if change != nil {
-		err = change(ctx)
-	} else {
-		err = h.file.SetAttr(ctx, set)
+	if set.Valid != 0 {
+		if change != nil {
+			err = change(ctx)
+		} else {
+			err = h.file.SetAttr(ctx, set)
+		}
+		t.mu.Lock()
+		if n.deferrals == deferrals && ctx.Err() == nil {
+			n.deferred = SetAttr{}
+		}
+		t.unlock()
 	}
-	t.mu.Lock()
-	if n.deferrals == deferrals && ctx.Err() == nil {
-		n.deferred = SetAttr{}
+	if attr != nil && err == nil {
+		now, _ = attr(ctx) // who needs them will ask again
 	}
-	t.unlock()
-	return err
+	return now, err
 }
 
-// startSetAttr sends a change behind what was written, if all that is on its
-// way in order, and returns what waits for the outcome, or nil.
-func (h *Handle) startSetAttr(set SetAttr) (wait func(ctx context.Context) error) {
-	if o, ok := h.file.(OrderedFile); ok && h.content.Push(h.file) {
-		return o.StartSetAttr(set)
+// startBehind sends a change, if there is any, and the question for attributes
+// behind what was written, if all that is on its way in order. It returns what
+// waits for the outcomes, or nil.
+func (h *Handle) startBehind(set SetAttr) (change func(context.Context) error, attr func(context.Context) (Attr, error)) {
+	o, ok := h.file.(OrderedFile)
+	if !ok || !h.content.Push(h.file) {
+		return nil, nil
 	}
-	return nil
+	if set.Valid != 0 {
+		if change = o.StartSetAttr(set); change == nil {
+			return nil, nil
+		}
+	}
+	return change, o.StartAttr()
 }
 
 // startClose sends the close behind what was written, if it can.

@@ -286,12 +286,13 @@ func (t *Tree) flush(ctx context.Context, n *Node) error { return t.flushBefore(
 // flushBefore is flush before last, if that is given, is closed: see settle.
 func (t *Tree) flushBefore(ctx context.Context, n *Node, last *Handle) error {
 	t.mu.Lock()
-	content, modified := n.content, n.modified
+	content, modified, gen := n.content, n.modified, n.gen
 	t.unlock()
 	if content == nil || !modified {
 		return nil
 	}
-	err := t.settle(ctx, n, last)
+	until := time.Now().Add(t.opt.AttrTimeout)
+	a, err := t.settle(ctx, n, last)
 	if err != nil && ctx.Err() != nil {
 		return err
 	}
@@ -303,8 +304,13 @@ func (t *Tree) flushBefore(ctx context.Context, n *Node, last *Handle) error {
 	if !content.Dirty() && n.deferred.Valid == 0 {
 		n.modified = false
 	}
+	known := a.Mode != 0 && err == nil && n.gen == gen && !n.modified
 	t.changedLocked(n)
 	n.attrUntil = time.Time{} // the backend knows the times
+	if known {
+		n.attr, n.seen, n.unsettled = a, true, false
+		n.attrUntil, n.permUntil = until, until
+	}
 	n.tellLocked(err)
 	return nil
 }

@@ -81,6 +81,20 @@ func (f *orderedFile) StartSetAttr(set bridge.SetAttr) func(context.Context) err
 	return f.start(func() error { return f.SetAttr(ctx, set) })
 }
 
+func (f *orderedFile) StartAttr() func(context.Context) (bridge.Attr, error) {
+	var a bridge.Attr
+	wait := f.start(func() (err error) {
+		if err = f.log.do("attr", ""); err == nil {
+			a, err = f.Attr(ctx)
+		}
+		return err
+	})
+	return func(ctx context.Context) (bridge.Attr, error) {
+		err := wait(ctx)
+		return a, err
+	}
+}
+
 func (f *orderedFile) StartClose() bool {
 	f.closing = true
 	f.start(func() error { return f.log.do("close", "") })
@@ -140,12 +154,53 @@ func TestChangesTravelBehindTheData(t *testing.T) {
 			t.Fatal(err)
 		}
 		ops := b.log.ops
-		if n := len(ops); n < 3 || ops[n-2] != "setattr" || ops[n-1] != "close" {
+		if n := len(ops); n < 4 || !slices.Equal(ops[n-3:], []string{"setattr", "attr", "close"}) {
 			t.Fatalf("the backend was told %q", ops)
 		}
 		if a, err := b.Lstat(ctx, "f"); err != nil || a.Size != 3 || a.Mtime.Unix() != 1e9 {
 			t.Fatalf("size %d, mtime %v, %v", a.Size, a.Mtime, err)
 		}
+	}
+}
+
+// TestFlushTellsAttributes looks at a file that was flushed: what the backend
+// made of it came with that, unless it was written to meanwhile.
+func TestFlushTellsAttributes(t *testing.T) {
+	b := ordered{slow{memfs.New()}, new(opLog)}
+	tree, err := bridge.New(ctx, b, bridge.Options{AttrTimeout: time.Hour})
+	must(t, err)
+	defer tree.Close()
+	c := superuser(tree)
+	n, h, _, _, err := tree.Create(ctx, c, tree.Root(), "f", syscall.O_WRONLY|syscall.O_CREAT, bridge.SetAttr{Mode: 0o600})
+	must(t, err)
+	defer tree.Forget(n, 1)
+	defer h.Close(ctx)
+	_, err = h.WriteAt(ctx, []byte("data"), 0)
+	must(t, err)
+	must(t, h.Flush(ctx))
+	told, err := b.Lstat(ctx, "f")
+	must(t, err)
+	must(t, b.FS.SetAttr(ctx, "f", bridge.SetAttr{Valid: bridge.SetMode, Mode: 0o644})) // behind our back: not asked, not seen
+	if a, err := tree.GetAttr(ctx, c, n); err != nil || a.Perm() != 0o600 || a.Size != 4 || !a.Mtime.Equal(told.Mtime) {
+		t.Errorf("after the flush: mode %o, size %d, mtime %v, %v; want what there was: %v", a.Perm(), a.Size, a.Mtime, err, told.Mtime)
+	}
+
+	var wg sync.WaitGroup
+	for i := range int64(200) {
+		_, err := h.WriteAt(ctx, []byte("more"), 4*i)
+		must(t, err)
+		wg.Go(func() { h.Flush(ctx) })
+		_, err = h.WriteAt(ctx, []byte("more"), 4*i+4)
+		must(t, err)
+		if a, err := tree.GetAttr(ctx, c, n); err != nil || a.Size != 4*i+8 {
+			t.Fatalf("size %d, %v, want %d", a.Size, err, 4*i+8)
+		}
+		wg.Wait()
+	}
+	must(t, h.Flush(ctx))
+	a, err := tree.GetAttr(ctx, c, n)
+	if told, _ := b.Lstat(ctx, "f"); err != nil || a.Size != told.Size || !a.Mtime.Equal(told.Mtime) {
+		t.Errorf("at last: size %d, mtime %v, %v; want %d, %v", a.Size, a.Mtime, err, told.Size, told.Mtime)
 	}
 }
 

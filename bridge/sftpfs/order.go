@@ -131,6 +131,26 @@ func (fl *file) StartSetAttr(set bridge.SetAttr) func(ctx context.Context) error
 	}
 }
 
+// StartAttr implements bridge.OrderedFile.
+func (fl *file) StartAttr() func(ctx context.Context) (bridge.Attr, error) {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	h, ok := fl.inOrderLocked()
+	if !ok {
+		return nil
+	}
+	calls, err := h.s.begin(fstat(h.h))
+	if err != nil {
+		return nil
+	}
+	return func(ctx context.Context) (bridge.Attr, error) {
+		if err := calls[0].wait(ctx); err != nil {
+			return bridge.Attr{}, err
+		}
+		return calls[0].attrs()
+	}
+}
+
 // fsetstat sets mode and times, both of them, of an open file.
 func fsetstat(h string, set bridge.SetAttr) request {
 	return request{packet: &sshfx.FSetStatPacket{Handle: h, Attrs: toAttributes(set, bridge.Attr{}, time.Now())}}

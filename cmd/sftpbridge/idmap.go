@@ -188,6 +188,21 @@ func (f *swappedFile) StartSetAttr(attr bridge.SetAttr) func(context.Context) er
 	return nil
 }
 
+func (f *swappedFile) StartAttr() func(context.Context) (bridge.Attr, error) {
+	o, ok := f.File.(bridge.OrderedFile)
+	if !ok {
+		return nil
+	}
+	wait := o.StartAttr()
+	if wait == nil {
+		return nil
+	}
+	return func(ctx context.Context) (bridge.Attr, error) {
+		a, err := wait(ctx)
+		return f.ids.attr(a), err
+	}
+}
+
 func (f *swappedFile) StartClose() bool {
 	o, ok := f.File.(bridge.OrderedFile)
 	return ok && o.StartClose()
