@@ -122,6 +122,19 @@ func (t *Tree) findLocked(ctx context.Context, dir *Node, name string) (*Node, A
 	return t.ask(ctx, dir, path, name)
 }
 
+// findAnew is findLocked for who is refused if there is an entry, and may have
+// waited for others to remove it: it is not believed to be there, but asked for.
+func (t *Tree) findAnew(ctx context.Context, dir *Node, name string) (*Node, Attr, error) {
+	t.mu.Lock()
+	_, _, k := t.recallLocked(dir, name, time.Now())
+	path, named := dir.backendPathLocked()
+	t.unlock()
+	if k == there && named {
+		return t.ask(ctx, dir, path, name)
+	}
+	return t.findLocked(ctx, dir, name)
+}
+
 // findPerm is find for who relies on type, owner and mode only, which our own
 // changes of content and times leave as they are.
 func (t *Tree) findPerm(ctx context.Context, dir *Node, name string) (*Node, Attr, error) {

@@ -2,6 +2,8 @@ package bridge
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"syscall"
 	"time"
 )
@@ -157,12 +159,15 @@ func (t *Tree) Create(ctx context.Context, c Caller, dir *Node, name string, fla
 	defer mu.Unlock()
 	for range 3 { // somebody else may make and remove the name behind our back
 		n, h, a, made, err = t.create(ctx, c, dir, name, flags, attr)
-		if Errno(err) != syscall.EEXIST || flags.Has(syscall.O_EXCL) {
+		if flags.Has(syscall.O_EXCL) || Errno(err) != syscall.EEXIST && !errors.Is(err, errGone) {
 			break
 		}
 	}
 	return n, h, a, made, t.fail("create", dir, name, err)
 }
+
+// errGone says that what was remembered of a name is not there any more.
+var errGone = errors.New("somebody has removed it")
 
 func (t *Tree) create(ctx context.Context, c Caller, dir *Node, name string, flags OpenFlags, attr SetAttr) (*Node, *Handle, Attr, bool, error) {
 	fail := func(err error) (*Node, *Handle, Attr, bool, error) { return nil, nil, Attr{}, false, err }
@@ -175,7 +180,11 @@ func (t *Tree) create(ctx context.Context, c Caller, dir *Node, name string, fla
 	if err := t.reach(ctx, c, dir, name); err != nil {
 		return fail(err)
 	}
-	n, a, err := t.findLocked(ctx, dir, name)
+	find := t.findLocked
+	if flags.Has(syscall.O_EXCL) {
+		find = t.findAnew
+	}
+	n, a, err := find(ctx, dir, name)
 	switch {
 	case Errno(err) == syscall.ENOENT:
 		return t.createNew(ctx, c, dir, name, flags, attr)
@@ -191,6 +200,10 @@ func (t *Tree) create(ctx context.Context, c Caller, dir *Node, name string, fla
 	h, err := t.open(ctx, c, n, flags&backendFlags)
 	if err == nil && flags.Has(syscall.O_TRUNC) {
 		a, err = h.attr(ctx)
+	}
+	if Errno(err) == syscall.ENOENT {
+		t.doubt(dir, name)
+		err = fmt.Errorf("%w: %w", errGone, err)
 	}
 	if err != nil {
 		t.Forget(n, 1)
