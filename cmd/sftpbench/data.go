@@ -173,7 +173,11 @@ func (l *lab) freshIndex(rtt time.Duration) error {
 	}
 	then := time.Now().Add(-24 * time.Hour)
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() {
+		switch {
+		case err != nil:
+		case d.IsDir() && d.Name() == ".git":
+			return fs.SkipDir // an index as old as the files would be doubted: racy-git
+		case d.Type().IsRegular():
 			err = os.Chtimes(path, then, then)
 		}
 		return err
