@@ -171,6 +171,11 @@ func (l *lab) freshIndex(rtt time.Duration) error {
 	if err := os.WriteFile(dir+"/.git/index", index, 0o644); err != nil {
 		return err
 	}
+	// A status that was ended half way has left its lock, and no other can
+	// write the index then.
+	if err := os.Remove(dir + "/.git/index.lock"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	then := time.Now().Add(-24 * time.Hour)
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		switch {
