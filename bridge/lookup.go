@@ -15,11 +15,22 @@ func (t *Tree) Lookup(ctx context.Context, c Caller, dir *Node, name string) (*N
 	ctx = t.as(ctx, c)
 	t.renameMu.RLock()
 	defer t.renameMu.RUnlock()
-	n, a, err := t.lookup(ctx, c, dir, name)
+	n, a, err := t.lookup(ctx, c, dir, name, t.find)
 	return n, a, t.fail("lookup", dir, name, err)
 }
 
-func (t *Tree) lookup(ctx context.Context, c Caller, dir *Node, name string) (*Node, Attr, error) {
+// pass is Lookup on the way to what is below the entry: of the attributes only
+// type, owner and mode are to be relied on.
+func (t *Tree) pass(ctx context.Context, c Caller, dir *Node, name string) (*Node, Attr, error) {
+	ctx = t.as(ctx, c)
+	t.renameMu.RLock()
+	defer t.renameMu.RUnlock()
+	n, a, err := t.lookup(ctx, c, dir, name, t.findPerm)
+	return n, a, t.fail("lookup", dir, name, err)
+}
+
+// lookup finds an entry by find, if the caller may.
+func (t *Tree) lookup(ctx context.Context, c Caller, dir *Node, name string, find func(context.Context, *Node, string) (*Node, Attr, error)) (*Node, Attr, error) {
 	if err := t.reach(ctx, c, dir, name); err != nil {
 		return nil, Attr{}, err
 	}
@@ -29,23 +40,7 @@ func (t *Tree) lookup(ctx context.Context, c Caller, dir *Node, name string) (*N
 	if isDots(name) {
 		return t.lookupDots(ctx, dir, name)
 	}
-	return t.find(ctx, dir, name)
-}
-
-// pass is Lookup on the way to what is below the entry: of the attributes only
-// type, owner and mode are to be relied on.
-func (t *Tree) pass(ctx context.Context, c Caller, dir *Node, name string) (*Node, Attr, error) {
-	ctx = t.as(ctx, c)
-	t.renameMu.RLock()
-	defer t.renameMu.RUnlock()
-	if err := t.reach(ctx, c, dir, name); err != nil {
-		return nil, Attr{}, t.fail("lookup", dir, name, err)
-	}
-	if n, a, ok := t.recallPerm(dir, name); ok {
-		return n, a, nil
-	}
-	n, a, err := t.lookup(ctx, c, dir, name)
-	return n, a, t.fail("lookup", dir, name, err)
+	return find(ctx, dir, name)
 }
 
 func (t *Tree) lookupDots(ctx context.Context, dir *Node, name string) (*Node, Attr, error) {
@@ -95,17 +90,20 @@ func (t *Tree) find(ctx context.Context, dir *Node, name string) (*Node, Attr, e
 	mu := t.entryLock(dir, name)
 	mu.Lock()
 	defer mu.Unlock()
-	return t.findLocked(ctx, dir, name)
+	return t.findLocked(ctx, dir, name, true)
 }
 
-// findLocked is find with the entry's lock held.
-func (t *Tree) findLocked(ctx context.Context, dir *Node, name string) (*Node, Attr, error) {
+// findLocked is find with the entry's lock held. Who is refused if there is an
+// entry may have waited for others to remove it, and does not believe that it is
+// there, but asks.
+func (t *Tree) findLocked(ctx context.Context, dir *Node, name string, believe bool) (*Node, Attr, error) {
 	t.mu.Lock()
 	n, a, k := t.recallLocked(dir, name, time.Now())
-	if k == there {
+	path, named := dir.backendPathLocked()
+	believed := k == there && (believe || !named)
+	if believed {
 		t.refLocked(n)
 	}
-	path, named := dir.backendPathLocked()
 	if t.traits.Slow {
 		t.walkAheadLocked(dir, walkedNext)
 		if k == unknown {
@@ -114,25 +112,12 @@ func (t *Tree) findLocked(ctx context.Context, dir *Node, name string) (*Node, A
 	}
 	t.unlock()
 	switch {
-	case k == there:
+	case believed:
 		return n, a, nil
 	case k == notThere || !named:
 		return nil, Attr{}, syscall.ENOENT
 	}
 	return t.ask(ctx, dir, path, name)
-}
-
-// findAnew is findLocked for who is refused if there is an entry, and may have
-// waited for others to remove it: it is not believed to be there, but asked for.
-func (t *Tree) findAnew(ctx context.Context, dir *Node, name string) (*Node, Attr, error) {
-	t.mu.Lock()
-	_, _, k := t.recallLocked(dir, name, time.Now())
-	path, named := dir.backendPathLocked()
-	t.unlock()
-	if k == there && named {
-		return t.ask(ctx, dir, path, name)
-	}
-	return t.findLocked(ctx, dir, name)
 }
 
 // findPerm is find for who relies on type, owner and mode only, which our own

@@ -135,7 +135,7 @@ func (t *Tree) checkFree(ctx context.Context, c Caller, dir *Node, name string) 
 	if name == "." || name == ".." {
 		return syscall.EEXIST
 	}
-	n, _, err := t.findAnew(ctx, dir, name)
+	n, _, err := t.findLocked(ctx, dir, name, false)
 	if err == nil {
 		t.Forget(n, 1)
 		return syscall.EEXIST

@@ -180,11 +180,7 @@ func (t *Tree) create(ctx context.Context, c Caller, dir *Node, name string, fla
 	if err := t.reach(ctx, c, dir, name); err != nil {
 		return fail(err)
 	}
-	find := t.findLocked
-	if flags.Has(syscall.O_EXCL) {
-		find = t.findAnew
-	}
-	n, a, err := find(ctx, dir, name)
+	n, a, err := t.findLocked(ctx, dir, name, !flags.Has(syscall.O_EXCL))
 	switch {
 	case Errno(err) == syscall.ENOENT:
 		return t.createNew(ctx, c, dir, name, flags, attr)

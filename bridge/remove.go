@@ -45,7 +45,7 @@ func (t *Tree) remove(ctx context.Context, c Caller, dir *Node, name string, isD
 	n, a, ok := t.recallPerm(dir, name)
 	if !ok {
 		var err error
-		if n, a, err = t.findLocked(ctx, dir, name); err != nil {
+		if n, a, err = t.findLocked(ctx, dir, name, true); err != nil {
 			return err
 		}
 	}
