@@ -74,10 +74,7 @@ func (t *Tree) settle(ctx context.Context, n *Node, last *Handle) (now Attr, err
 		}
 		defer h.done()
 	}
-	change, attr := h.startBehind(set)
-	if last != nil && (change != nil || set.Valid == 0) {
-		last.startClose()
-	}
+	change, attr := h.startBehind(set, last != nil)
 	// The last write changes the times, so that it has to have arrived.
 	if err := content.Settle(ctx); err != nil {
 		return Attr{}, err
@@ -100,10 +97,10 @@ func (t *Tree) settle(ctx context.Context, n *Node, last *Handle) (now Attr, err
 	return now, err
 }
 
-// startBehind sends a change, if there is any, and the question for attributes
-// behind what was written, if all that is on its way in order. It returns what
-// waits for the outcomes, or nil.
-func (h *Handle) startBehind(set SetAttr) (change func(context.Context) error, attr func(context.Context) (Attr, error)) {
+// startBehind sends a change, if there is any, the question for attributes, and
+// the close if that is wanted, behind what was written, if all that is on its way
+// in order. It returns what waits for the outcomes, or nil.
+func (h *Handle) startBehind(set SetAttr, last bool) (change func(context.Context) error, attr func(context.Context) (Attr, error)) {
 	o, ok := h.file.(OrderedFile)
 	if !ok || !h.content.Push(h.file) {
 		return nil, nil
@@ -113,13 +110,10 @@ func (h *Handle) startBehind(set SetAttr) (change func(context.Context) error, a
 			return nil, nil
 		}
 	}
-	return change, o.StartAttr()
-}
-
-// startClose sends the close behind what was written, if it can.
-func (h *Handle) startClose() {
-	if o, ok := h.file.(OrderedFile); ok && h.content.Push(h.file) {
+	attr = o.StartAttr()
+	if last {
 		h.content.Release(h.file)
 		o.StartClose()
 	}
+	return change, attr
 }

@@ -42,7 +42,7 @@ func (t *Tree) open(ctx context.Context, c Caller, n *Node, flags OpenFlags) (*H
 		t.sweep(n)
 	}
 	if file := t.openLater(n, flags); file != nil {
-		return t.newHandle(c, n, file, flags), nil
+		return t.newHandle(c, n, file, flags, false), nil
 	}
 	if t.traits.Slow {
 		file, err := t.openSmall(ctx, n, path, a, flags)
@@ -50,7 +50,7 @@ func (t *Tree) open(ctx context.Context, c Caller, n *Node, flags OpenFlags) (*H
 			return nil, err
 		}
 		if file != nil {
-			return t.newHandle(c, n, file, flags), nil
+			return t.newHandle(c, n, file, flags, false), nil
 		}
 	}
 	if flags.Has(syscall.O_TRUNC) {
@@ -70,7 +70,7 @@ func (t *Tree) open(ctx context.Context, c Caller, n *Node, flags OpenFlags) (*H
 		t.storeLocked(n, a, stamp, until)
 		t.unlock()
 	}
-	h := t.newHandle(c, n, file, flags)
+	h := t.newHandle(c, n, file, flags, false)
 	if flags.Has(syscall.O_TRUNC) {
 		t.truncated(ctx, c, n, h, a)
 	}
@@ -237,10 +237,7 @@ func (t *Tree) createNew(ctx context.Context, c Caller, dir *Node, name string, 
 	t.mu.Lock()
 	n, a := t.entryMadeLocked(dir, name, a, stamp, until)
 	t.unlock()
-	h := t.newHandle(c, n, file, flags&backendFlags)
-	t.mu.Lock()
-	h.made = true
-	t.unlock()
+	h := t.newHandle(c, n, file, flags&backendFlags, true)
 	t.publish(c.Door, Event{Node: dir, Kind: EntryChanged, Name: name}, Event{Node: dir, Kind: AttrChanged})
 	return n, h, a, true, nil
 }
@@ -252,9 +249,9 @@ func (t *Tree) attrOfNew(ctx context.Context, file File) (Attr, error) {
 	return file.Attr(ctx)
 }
 
-// newHandle makes the handle of a file that was opened.
-func (t *Tree) newHandle(c Caller, n *Node, file File, flags OpenFlags) *Handle {
-	h := &Handle{tree: t, node: n, file: file, flags: flags, cred: c.Cred, door: c.Door}
+// newHandle makes the handle of a file that was opened, or made as it was.
+func (t *Tree) newHandle(c Caller, n *Node, file File, flags OpenFlags, made bool) *Handle {
+	h := &Handle{tree: t, node: n, file: file, flags: flags, cred: c.Cred, door: c.Door, made: made}
 	t.mu.Lock()
 	defer t.unlock()
 	t.refLocked(n)
