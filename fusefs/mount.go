@@ -62,7 +62,8 @@ type MountPoint struct {
 
 // Mount mounts tree on the directory dir and serves it until it is unmounted,
 // by Unmount or by anybody else. A dead mount that is left on dir is taken
-// away first, and one of ours that does not answer for half a minute. ctx bounds the mounting only.
+// away first, and one of ours that does not answer for half a minute. ctx bounds
+// the mounting only.
 func Mount(ctx context.Context, dir string, tree *bridge.Tree, opt Options) (*MountPoint, error) {
 	opt, flags, err := opt.validate()
 	if err != nil {

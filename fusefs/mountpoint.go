@@ -18,7 +18,7 @@ import (
 )
 
 // prepareDir returns dir as an absolute path without symbolic links, having
-// taken away dead mounts of ours that lie on it, and those that do not answer
+// taken away dead mounts that lie on it, and those of ours that do not answer
 // for as long as patience.
 func prepareDir(dir string, patience time.Duration, log *slog.Logger) (string, error) {
 	dir, err := filepath.Abs(dir)

@@ -122,12 +122,13 @@ func (s *session) serveSerial(ctx context.Context, rw io.ReadWriter) error {
 		if err != nil {
 			return errors.Join(err, flush(rw, &out))
 		}
-		s.gather(&q, in.whole())
+		more := in.whole() // has come already
+		s.gather(&q, more)
 		s.serve(ctx, &q, &out)
-		if !in.whole() {
+		if !more {
 			s.endBatch() // what comes next came later
 		}
-		if len(out.b) >= flushAt || !in.whole() {
+		if len(out.b) >= flushAt || !more {
 			if err := flush(rw, &out); err != nil {
 				return err
 			}

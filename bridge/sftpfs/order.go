@@ -49,12 +49,13 @@ func (fl *file) loosely() (done func()) {
 }
 
 // StartWrite implements bridge.OrderedFile for what fits into one request and a
-// session that has not much to do: what is more had better be spread. When the connection breaks, the outcome is that of writing it again.
+// session that has not much to do: what is more had better be spread. When the
+// connection breaks, the outcome is that of writing it again.
 func (fl *file) StartWrite(p []byte, off int64) func(ctx context.Context) error {
 	if !fl.flags.Writes() || fl.flags.Has(syscall.O_APPEND) || off < 0 || len(p) == 0 || !fl.writing.TryRLock() {
 		return nil
 	}
-	c := fl.beginWrite(p, off)
+	h, c := fl.beginWrite(p, off)
 	if c == nil {
 		fl.writing.RUnlock()
 		return nil
@@ -70,10 +71,7 @@ func (fl *file) StartWrite(p []byte, off int64) func(ctx context.Context) error 
 			fl.written(off + int64(len(p)))
 		case isLost(err):
 			_, err = fl.WriteAt(ctx, p, off)
-		case isVague(err):
-			fl.mu.Lock()
-			h := fl.order.on
-			fl.mu.Unlock()
+		default:
 			err = fl.why(ctx, h, err)
 		}
 		fl.mu.Lock()
@@ -83,23 +81,23 @@ func (fl *file) StartWrite(p []byte, off int64) func(ctx context.Context) error 
 	}
 }
 
-// beginWrite sends the write in order, or returns nil.
-func (fl *file) beginWrite(p []byte, off int64) *call {
+// beginWrite sends the write in order through a handle, or returns no call.
+func (fl *file) beginWrite(p []byte, off int64) (handle, *call) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	h, ok := fl.inOrderLocked()
 	if !ok || len(p) > h.s.server.maxWrite || h.s.load.Load() >= busy {
-		return nil
+		return handle{}, nil
 	}
 	calls, err := h.s.begin(write(h, p, off))
 	if err != nil {
-		return nil
+		return handle{}, nil
 	}
 	fl.order.on = h
 	fl.order.started++
 	fl.moved += int64(len(p))
 	fl.wrote, fl.mtime = true, unknownTime
-	return calls[0]
+	return h, calls[0]
 }
 
 // StartSetAttr implements bridge.OrderedFile for mode and times. When the

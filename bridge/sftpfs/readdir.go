@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"slices"
 	"syscall"
 
 	sshfx "github.com/pkg/sftp/v2/encoding/ssh/filexfer"
@@ -120,7 +121,8 @@ func (l *listing) open(ctx context.Context, s *session) (handle string, first []
 	}
 	handle, err = calls[0].handle()
 	if !isStatus(err) {
-		if first = calls[1:]; err != nil || !first[0].went(handle) || !first[1].went(handle) {
+		first = calls[1:]
+		if err != nil || slices.ContainsFunc(first, func(c *call) bool { return !c.went(handle) }) {
 			first = nil
 		}
 		return handle, first, err
