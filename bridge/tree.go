@@ -21,7 +21,7 @@ type Options struct {
 	// slow backend are believed; 0 is 1 second, negative is not at all.
 	AttrTimeout time.Duration
 	// CacheSize is the memory for content of slow backends, in bytes; 0 is
-	// 256 MiB.
+	// DefaultCacheSize.
 	CacheSize int64
 	// ReadOnly has every change answered with EROFS.
 	ReadOnly bool
@@ -29,9 +29,12 @@ type Options struct {
 	Logger *slog.Logger
 }
 
+// DefaultCacheSize is the memory for content of a slow backend, in bytes. With
+// what is needed beside it a process stays below 256 MiB.
+const DefaultCacheSize = 160 << 20
+
 const (
 	defaultAttrTimeout = time.Second
-	defaultCacheSize   = 256 << 20
 	// unchangedTimeout is for how long doors may believe what they were told
 	// of a backend whose changes they all hear of.
 	unchangedTimeout = time.Hour
@@ -98,7 +101,7 @@ func New(ctx context.Context, b Backend, opt Options) (*Tree, error) {
 		t.opt.AttrTimeout = 0
 	}
 	if opt.CacheSize == 0 {
-		t.opt.CacheSize = defaultCacheSize
+		t.opt.CacheSize = DefaultCacheSize
 	}
 	t.symlinks, _ = b.(SymlinkBackend)
 	t.links, _ = b.(LinkBackend)

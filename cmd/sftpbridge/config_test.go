@@ -28,7 +28,7 @@ func TestExampleConfig(t *testing.T) {
 		t.Error("the hash in the example is not that of the password it names")
 	}
 	up := p.trees[1]
-	if up.upstream.timeout != 30*time.Second || up.options.CacheSize != 256<<20 || up.options.AttrTimeout != time.Second {
+	if up.upstream.timeout != 30*time.Second || up.options.CacheSize != 160<<20 || up.options.AttrTimeout != time.Second {
 		t.Errorf("upstream is %+v", up)
 	}
 	if len(up.servers[0].users.listed) != 1 {

@@ -43,7 +43,7 @@ func (f *treeFlags) addUpstream(fs *pflag.FlagSet) {
 	fs.IntVar(&up.Connections, "connections", 0, "use up to `N` connections to the server (default 2)")
 	fs.StringVar(&up.Timeout, "timeout", "", "`DURATION` after which a request to the server has failed (default 30s)")
 	fs.StringVar(&f.tree.AttrTimeout, "attr-timeout", "", "`DURATION` for which attributes and listings of a server are believed (default 1s)")
-	fs.StringVar(&f.tree.CacheSize, "cache-size", "", "memory for content of slow backends, in `BYTES` (K, M, G)")
+	fs.StringVar(&f.tree.CacheSize, "cache-size", "", "memory for content of slow backends, in `BYTES` (K, M, G; default 160M, and up to 96M beside it)")
 	fs.BoolVar(&f.tree.ReadOnly, "read-only", false, "change nothing")
 	fs.StringVar(&f.tree.Enforce, "enforce", "tree", "who enforces permissions, `WHO`: tree, or kernel for that too on a local directory, as root")
 }

@@ -3,14 +3,13 @@ package main
 import (
 	"math"
 	"runtime/debug"
+
+	"sftpbridge/bridge"
 )
 
-const (
-	defaultCacheSize = 256 << 20 // that of bridge.Options
-	// beside is the memory that is needed beside the content of upstreams:
-	// requests under way, what is remembered of files, the program itself.
-	beside = 96 << 20
-)
+// beside is the memory that is needed beside the content of upstreams:
+// requests under way, what is remembered of files, the program itself.
+const beside = 96 << 20
 
 // limitMemory has the garbage collector keep the process near what its caches
 // may hold: it would let garbage grow as large as they are. A limit in the
@@ -23,7 +22,7 @@ func limitMemory(trees []treePlan) {
 		}
 		size := t.options.CacheSize
 		if size == 0 {
-			size = defaultCacheSize
+			size = bridge.DefaultCacheSize
 		}
 		caches += size
 	}
