@@ -27,6 +27,11 @@ func (t *Tree) Open(ctx context.Context, c Caller, n *Node, flags OpenFlags) (*H
 
 // open is Open with renameMu held.
 func (t *Tree) open(ctx context.Context, c Caller, n *Node, flags OpenFlags) (*Handle, error) {
+	if !t.traits.Slow && n.typ == syscall.S_IFREG && !flags.Writes() && !flags.Has(syscall.O_TRUNC) {
+		if h, err := t.openFirst(ctx, c, n, flags); h != nil || err != nil {
+			return h, err
+		}
+	}
 	a, err := t.attr(ctx, n)
 	if err != nil {
 		return nil, err
@@ -75,6 +80,38 @@ func (t *Tree) open(ctx context.Context, c Caller, n *Node, flags OpenFlags) (*H
 		t.truncated(ctx, c, n, h, a)
 	}
 	return h, nil
+}
+
+// openFirst opens n for reading and then decides whether the caller may, by the
+// attributes of what was opened, instead of looking at its name before that:
+// it is one walk of the backend, not two. It returns nil if the name does not
+// lead to n any more, or not for reasons that are to be found out. renameMu is held.
+func (t *Tree) openFirst(ctx context.Context, c Caller, n *Node, flags OpenFlags) (*Handle, error) {
+	path, err := t.pathOf(n)
+	if err != nil {
+		return nil, nil
+	}
+	stamp, until := t.now()
+	file, err := t.backend.Open(ctx, path, flags, SetAttr{})
+	if err != nil {
+		return nil, nil
+	}
+	a, err := file.Attr(ctx)
+	t.mu.Lock()
+	same := err == nil && n.sameLocked(a)
+	if same {
+		t.storeLocked(n, a, stamp, until)
+		a = t.shownLocked(n)
+	}
+	t.unlock()
+	if same {
+		err = t.mayOpen(c, n, a, flags)
+	}
+	if !same || err != nil {
+		file.Close(ctx)
+		return nil, err
+	}
+	return t.newHandle(c, n, file, flags, false), nil
 }
 
 // fileFlags are the flags with which the backend opens a file. Appending to a
