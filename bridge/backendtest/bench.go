@@ -23,7 +23,8 @@ func Bench(b *testing.B, open func(b *testing.B) bridge.Backend) {
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			fs := open(b)
-			b.Cleanup(func() { must(b, fs.Close()) })
+			b.Cleanup(func() { fs.Close() })
+			b.ReportAllocs()
 			bench.run(b, fs)
 		})
 	}

@@ -16,3 +16,11 @@ func TestBackend(t *testing.T) {
 	}
 	backendtest.Run(t, open, backendtest.Options{NoOwner: os.Geteuid() != 0})
 }
+
+func BenchmarkBackend(b *testing.B) {
+	backendtest.Bench(b, func(b *testing.B) bridge.Backend {
+		fs, err := New(b.TempDir())
+		must(b, err)
+		return fs
+	})
+}

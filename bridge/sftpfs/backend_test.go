@@ -27,6 +27,14 @@ func TestBackend(t *testing.T) {
 	}, suite)
 }
 
+// BenchmarkBackend measures with OpenSSH's sftp-server over pipes.
+func BenchmarkBackend(b *testing.B) {
+	server := sshdtest.SFTPServer(b)
+	backendtest.Bench(b, func(b *testing.B) bridge.Backend {
+		return open(b, sftpfs.Command(server), sftpfs.Options{Root: b.TempDir()})
+	})
+}
+
 // TestBackendSSH runs the suite once more through sshd, with a channel for each
 // test. It takes minutes, and is run if the environment has SFTPBRIDGE_TEST_LONG.
 func TestBackendSSH(t *testing.T) {
