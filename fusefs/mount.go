@@ -18,6 +18,13 @@
 // request waits for a notification without a bound, since a notification may
 // wait in the kernel for what a request has locked.
 //
+// The door is written for the library's raw interface: the tree has a table of
+// inodes, and the library's package fs would keep a second one beside it. With
+// a tree of its own behind both, on one machine, a stat took 14.5 µs through
+// the raw interface and 17 through fs, an open and close 40 and 43, a write of
+// 4 KiB 17 and 29, a create and unlink 23 and 52, and "ls -l" of 10,000 files 15
+// and 35 ms.
+//
 // Lock order: node table, then open file. No lock is held while the tree or the kernel is called.
 package fusefs
 
