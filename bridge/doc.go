@@ -19,7 +19,10 @@
 // # Promises
 //
 //   - One verdict: who asks for the same gets the same errno at each door, and
-//     on a local tree the one that the kernel would give.
+//     on a local tree the one that the kernel would give. Of what the kernel
+//     may be set to, that are the protections of links and of files in sticky
+//     directories, Protected: it refuses by itself at a mount, the tree where
+//     a View follows a link, and where a name is opened with O_CREAT or linked.
 //   - Read your writes across doors: what one door has answered, the others see.
 //   - No silent loss: a write that failed is told by flush, fsync or close.
 //   - No hang: what waits for a backend has a deadline, which the backend keeps.

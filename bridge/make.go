@@ -226,7 +226,7 @@ func (t *Tree) link(ctx context.Context, c Caller, n, dir *Node, name string) (A
 	if err != nil {
 		return Attr{}, err
 	}
-	if err := CheckLink(&c.Cred, a); err != nil {
+	if err := t.opt.Protected.CheckLink(&c.Cred, a); err != nil {
 		return Attr{}, err
 	}
 	if _, err := t.mayCreate(ctx, c, dir, name, OpLink); err != nil {

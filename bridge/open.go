@@ -186,7 +186,7 @@ func (t *Tree) truncated(ctx context.Context, c Caller, n *Node, h *Handle, a At
 // Create opens the entry name of dir with the flags, which have O_CREAT, and
 // makes it with the permissions of attr if it is not there; made says which.
 // The door has taken the umask from attr.Mode. A name that is there is opened as by Open, or
-// with O_EXCL is EEXIST.
+// with O_EXCL is EEXIST, and EACCES where it is protected from that.
 func (t *Tree) Create(ctx context.Context, c Caller, dir *Node, name string, flags OpenFlags, attr SetAttr) (n *Node, h *Handle, a Attr, made bool, err error) {
 	ctx = t.as(ctx, c)
 	t.renameMu.RLock()
@@ -229,6 +229,10 @@ func (t *Tree) create(ctx context.Context, c Caller, dir *Node, name string, fla
 	case a.IsDir():
 		t.Forget(n, 1)
 		return fail(syscall.EISDIR)
+	}
+	if err := t.mayReuse(ctx, c, dir, a); err != nil {
+		t.Forget(n, 1)
+		return fail(err)
 	}
 	h, err := t.open(ctx, c, n, flags&backendFlags)
 	if err == nil && flags.Has(syscall.O_TRUNC) {

@@ -58,23 +58,6 @@ func CheckDelete(c *Cred, dir, victim Attr) error {
 	return nil
 }
 
-// CheckLink decides whether c may give a file a further name: EPERM if neither
-// c owns the file nor it is a regular one, without set-user-ID or effective
-// set-group-ID, that c may read and write. It says nothing of the directory,
-// nor that nobody may link directories, which Linux looks at after that. link(2)
-// and protected_hardlinks in proc(5); Linux: may_linkat, safe_hardlink_source.
-func CheckLink(c *Cred, a Attr) error {
-	if isOwner(c, a) {
-		return nil
-	}
-	const setgidExec = syscall.S_ISGID | syscall.S_IXGRP
-	if !a.IsRegular() || a.Mode&syscall.S_ISUID != 0 || a.Mode&setgidExec == setgidExec ||
-		CheckAccess(c, a, MayRead|MayWrite) != nil {
-		return syscall.EPERM
-	}
-	return nil
-}
-
 // CheckSetAttr decides whether c may make the change set to a file. byHandle
 // says that c has the file open for writing, which permits a change of size.
 //

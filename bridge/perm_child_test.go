@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -223,13 +224,20 @@ func kernelDir(t *testing.T) string {
 	return dir
 }
 
-// protectedHardlinks reports whether the kernel forbids links to the files of
-// others, as CheckLink does.
-func protectedHardlinks(t *testing.T) bool {
-	text, err := os.ReadFile("/proc/sys/fs/protected_hardlinks")
-	if err != nil || string(text) != "1\n" {
-		t.Log("links are not compared: fs.protected_hardlinks is not 1")
-		return false
+// kernelProtected returns the protections that the kernel has, with which the
+// rules are compared.
+func kernelProtected(t *testing.T) bridge.Protected {
+	t.Helper()
+	value := func(name string) (n int) {
+		text, err := os.ReadFile("/proc/sys/fs/protected_" + name)
+		if err == nil {
+			n, err = strconv.Atoi(strings.TrimSpace(string(text)))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
 	}
-	return true
+	return bridge.Protected{Symlinks: value("symlinks") == 1, Hardlinks: value("hardlinks") == 1,
+		Regular: value("regular"), FIFOs: value("fifos")}
 }

@@ -57,11 +57,12 @@ func lstatAttr(t *testing.T, name string) bridge.Attr {
 
 // A kernelLab makes files and collects cases about them for one user.
 type kernelLab struct {
-	t     *testing.T
-	dir   string
-	c     *bridge.Cred
-	n     int
-	cases []kernelCase
+	t         *testing.T
+	dir       string
+	c         *bridge.Cred
+	protected bridge.Protected
+	n         int
+	cases     []kernelCase
 }
 
 // make makes a file with the type, permissions and owner of a, and returns
@@ -76,6 +77,14 @@ func (l *kernelLab) make(parent string, a bridge.Attr) (string, bridge.Attr) {
 		err = os.Mkdir(name, 0o700)
 	case syscall.S_IFIFO:
 		err = unix.Mkfifo(name, 0o600)
+	case syscall.S_IFSOCK:
+		err = unix.Mknod(name, syscall.S_IFSOCK|0o600, 0)
+	case syscall.S_IFLNK:
+		err = errors.Join(os.Symlink("/", name), unix.Lchown(name, int(a.UID), int(a.GID)))
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		return name, lstatAttr(l.t, name)
 	default:
 		err = os.WriteFile(name, []byte("content"), 0o600)
 	}
@@ -124,17 +133,60 @@ var setAttrModes = []uint32{0, 0o600, 0o666, 0o606, 0o660, 0o066, 0o020, 0o002, 
 	0o4666, 0o2666, 0o2676, 0o2660, 0o4755, 0o6755, 0o6777, 0o6767, 0o2040}
 
 func (l *kernelLab) addLink() {
-	if !protectedHardlinks(l.t) {
-		return
-	}
 	for _, perm := range setAttrModes {
 		for _, a := range []bridge.Attr{aFile(perm), aFifo(perm)} {
 			for _, owner := range []uint32{0, 1001} {
 				a.UID = owner
 				name, a := l.make(l.dir, a)
-				l.add(fmt.Sprintf("link of %d's %#o", owner, a.Mode), kernelCall{Op: "link", Path: name, Path2: name + ".new"}, bridge.CheckLink(l.c, a), nil, "")
+				l.add(fmt.Sprintf("link of %d's %#o", owner, a.Mode), kernelCall{Op: "link", Path: name, Path2: name + ".new"}, l.protected.CheckLink(l.c, a), nil, "")
 			}
 		}
+	}
+}
+
+// addInSticky adds what do makes of directories of all kinds and files of typ in
+// them.
+func (l *kernelLab) addInSticky(typ uint32, do func(name, what string, dir, file bridge.Attr)) {
+	for _, perm := range []uint32{0o777, 0o1777, 0o1775, 0o1770, 0o1755, 0o1707, 0o3777, 0o1773, 0o1703} {
+		for _, owner := range []uint32{0, 1001, 1002} {
+			for _, fileOwner := range []uint32{0, 1001, 1002, 1003} {
+				d := aDir(perm)
+				d.UID = owner
+				parent, d := l.make(l.dir, d)
+				name, a := l.make(parent, bridge.Attr{Mode: typ | 0o666, UID: fileOwner, GID: 3000})
+				do(name, fmt.Sprintf("of %d's %#o in %d's %#o", fileOwner, a.Mode, owner, d.Mode), d, a)
+			}
+		}
+	}
+}
+
+func (l *kernelLab) addFollow() {
+	l.addInSticky(syscall.S_IFLNK, func(name, what string, dir, link bridge.Attr) {
+		search := bridge.CheckAccess(l.c, dir, bridge.MayExec)
+		follow := search
+		if search == nil {
+			follow = l.protected.CheckFollow(l.c, dir, link)
+		}
+		l.add("stat "+what, kernelCall{Op: "stat", Path: name}, follow, nil, "")
+		l.add("stat with a slash "+what, kernelCall{Op: "stat", Path: name + "//"}, follow, nil, "")
+		l.add("open "+what, kernelCall{Op: "open", Path: name, A: unix.O_RDONLY}, follow, nil, "")
+		l.add("lstat "+what, kernelCall{Op: "lstat", Path: name}, search, nil, "")
+		l.add("stat below "+what, kernelCall{Op: "stat", Path: name + "/."}, search, nil, "")
+	})
+}
+
+func (l *kernelLab) addReuse() {
+	for _, typ := range []uint32{syscall.S_IFREG, syscall.S_IFIFO, syscall.S_IFSOCK} {
+		l.addInSticky(typ, func(name, what string, dir, file bridge.Attr) {
+			err := bridge.CheckAccess(l.c, dir, bridge.MayExec)
+			if err == nil {
+				err = l.protected.CheckReuse(l.c, dir, file)
+			}
+			if err == nil && typ == syscall.S_IFSOCK {
+				err = syscall.ENXIO
+			}
+			l.add("create "+what, kernelCall{Op: "open", Path: name, A: unix.O_RDONLY | unix.O_CREAT}, err, nil, "")
+		})
 	}
 }
 
@@ -217,10 +269,12 @@ func (l *kernelLab) addCreate() {
 func TestPermAgainstKernel(t *testing.T) {
 	for _, c := range []*bridge.Cred{root, alice, bob, eve, {UID: 1001, GID: 1001}} {
 		t.Run(fmt.Sprint(c.UID, c.Groups), func(t *testing.T) {
-			l := &kernelLab{t: t, dir: kernelDir(t), c: c}
+			l := &kernelLab{t: t, dir: kernelDir(t), c: c, protected: kernelProtected(t)}
 			l.addAccess()
 			l.addDelete()
 			l.addLink()
+			l.addFollow()
+			l.addReuse()
 			l.addSetAttr()
 			l.addWrite()
 			l.addCreate()

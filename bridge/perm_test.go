@@ -70,32 +70,6 @@ func TestCheckDelete(t *testing.T) {
 	}
 }
 
-func TestCheckLink(t *testing.T) {
-	tests := []struct {
-		name string
-		c    *Cred
-		a    Attr
-		want error
-	}{
-		{"owner", permAlice, aFile(0), nil},
-		{"owner, set-user-ID", permAlice, aFile(0o4755), nil},
-		{"who may read and write", permBob, aFile(0o660), nil},
-		{"who may only read", permBob, aFile(0o644), syscall.EPERM},
-		{"set-user-ID", permBob, aFile(0o4666), syscall.EPERM},
-		{"set-group-ID", permBob, aFile(0o2676), syscall.EPERM},
-		{"mandatory lock bit", permBob, aFile(0o2666), nil},
-		{"fifo", permBob, aFifo(0o666), syscall.EPERM},
-		{"own fifo", permAlice, aFifo(0), nil},
-		{"root", permRoot, aFile(0), nil},
-		{"directory", permBob, aDir(0o777), syscall.EPERM},
-	}
-	for _, tt := range tests {
-		if got := CheckLink(tt.c, tt.a); got != tt.want {
-			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
-		}
-	}
-}
-
 func TestCheckSetAttr(t *testing.T) {
 	const nowNow = SetAtime | SetMtime | SetAtimeNow | SetMtimeNow
 	mode := SetAttr{Valid: SetMode, Mode: 0o600}

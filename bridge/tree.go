@@ -25,6 +25,9 @@ type Options struct {
 	CacheSize int64
 	// ReadOnly has every change answered with EROFS.
 	ReadOnly bool
+	// Protected are the protections that the tree has. Where the kernel shows
+	// the tree too, they should be the kernel's, which it heeds at its mounts.
+	Protected Protected
 	// Logger gets what nobody else is told of; nil is none.
 	Logger *slog.Logger
 }

@@ -59,7 +59,12 @@ var ctx = context.Background()
 
 func newTree(t *testing.T, b bridge.Backend) *bridge.Tree {
 	t.Helper()
-	tree, err := bridge.New(ctx, b, bridge.Options{})
+	return newTreeWith(t, b, bridge.Options{})
+}
+
+func newTreeWith(t *testing.T, b bridge.Backend, opt bridge.Options) *bridge.Tree {
+	t.Helper()
+	tree, err := bridge.New(ctx, b, opt)
 	if err != nil {
 		t.Fatal(err)
 	}

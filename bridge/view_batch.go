@@ -38,7 +38,7 @@ func (b *viewBatch) enter(ctx context.Context, prefix string) bool {
 		return b.dir != nil
 	}
 	b.Close()
-	w, _, err := b.v.walk(ctx, prefix, followLast)
+	w, _, err := b.v.walk(ctx, prefix+".", followLast) // a link at the end of the prefix is on the way
 	if err != nil {
 		return false
 	}

@@ -17,7 +17,7 @@ import (
 func TestAttrBatch(t *testing.T) {
 	local, _ := newLocal(t)
 	for name, tree := range map[string]*bridge.Tree{
-		"memory": newTree(t, memfs.New()), "local": local, "slow": newTree(t, slow{memfs.New()}),
+		"memory": newTreeWith(t, memfs.New(), bridge.Options{Protected: allProtected}), "local": local, "slow": newTree(t, slow{memfs.New()}),
 	} {
 		for user, avatar := range map[string]bridge.Avatar{
 			"eve":   {Cred: *eve, Home: "/home"},
@@ -38,13 +38,15 @@ func compareBatch(t *testing.T, tree *bridge.Tree, avatar bridge.Avatar) {
 		must(t, admin.MakeLink(t.Context(), "/jail/pub/up", "../home"))
 		must(t, admin.MakeLink(t.Context(), "/jail/pub/nowhere", "nothing"))
 		must(t, admin.MakeLink(t.Context(), "/jail/pub/loop", "loop"))
+		must(t, admin.MakeLink(t.Context(), "/jail/pub/alices", "../home"))
+		must(t, admin.SetLinkAttrs(t.Context(), "/jail/pub/alices", owned(0, alice).Without(bridge.SetMode)))
 	}
 	avatar.Root = "/jail"
 	v := newView(t, tree, &avatar)
 	var paths []string
 	for _, dir := range []string{"", "/", "//", "/home/", "home/", "/home//", "/home/private/", "/home/way/", "/pub/up/",
-		"/pub/../home/", "/home/file/", "/nothing/", "../", "/pub/loop/", "/home/private/../"} {
-		for _, name := range []string{"", ".", "..", "home", "file", "private", "way", "deep", "nowhere", "loop", "up", "nothing",
+		"/pub/../home/", "/home/file/", "/nothing/", "../", "/pub/loop/", "/home/private/../", "/pub/alices/"} {
+		for _, name := range []string{"", ".", "..", "home", "file", "private", "way", "deep", "nowhere", "loop", "up", "alices", "nothing",
 			"private/", "a\x00b", strings.Repeat("n", 300), strings.Repeat("n", 4096)} {
 			paths = append(paths, dir+name)
 		}

@@ -93,7 +93,7 @@ func (w *walk) linkAt(ctx context.Context, name string, flags OpenFlags) (string
 	if flags.Has(syscall.O_EXCL) {
 		return "", syscall.EEXIST
 	}
-	return w.readlink(ctx, n)
+	return w.readlink(ctx, n, a, true)
 }
 
 // createAt opens the entry name of dir and gives it, if it is new, the

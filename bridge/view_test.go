@@ -35,7 +35,7 @@ func must(t *testing.T, err error) {
 // root's view of the whole tree, which has something outside too.
 func newJail(t *testing.T, avatar bridge.Avatar) (jail, admin *bridge.View) {
 	t.Helper()
-	return newJailIn(t, newTree(t, memfs.New()), avatar)
+	return newJailIn(t, newTreeWith(t, memfs.New(), bridge.Options{Protected: allProtected}), avatar)
 }
 
 func newJailIn(t *testing.T, tree *bridge.Tree, avatar bridge.Avatar) (jail, admin *bridge.View) {

@@ -158,13 +158,20 @@ func (w *walk) enter(ctx context.Context, name string, isLast, isEnd bool, end w
 		return "", nil
 	}
 	defer t.Forget(n, 1)
-	return w.readlink(ctx, n)
+	return w.readlink(ctx, n, a, isLast)
 }
 
-// readlink returns where a symbolic link leads, and counts it.
-func (w *walk) readlink(ctx context.Context, n *Node) (string, error) {
+// readlink returns where a symbolic link leads that is an entry of the
+// directory reached, and counts it. At the end of a path it may be protected
+// from being followed.
+func (w *walk) readlink(ctx context.Context, n *Node, a Attr, isLast bool) (string, error) {
 	if w.links++; w.links > maxSymlinks {
 		return "", syscall.ELOOP
+	}
+	if isLast {
+		if err := w.v.tree.mayFollow(ctx, w.v.caller, w.top().node, a); err != nil {
+			return "", err
+		}
 	}
 	target, err := w.v.tree.Readlink(ctx, w.v.caller, n)
 	if err != nil {

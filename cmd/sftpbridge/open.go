@@ -10,12 +10,14 @@ import (
 	"sftpbridge/bridge/memfs"
 )
 
-// openTree opens the backend of a plan and the tree over it.
+// openTree opens the backend of a plan and the tree over it, with the
+// protections that the kernel has at the moment.
 func openTree(ctx context.Context, p treePlan, log *slog.Logger) (*bridge.Tree, error) {
 	backend, err := openBackend(ctx, p, log)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p.backend, err)
 	}
+	p.options.Protected = protectedAs(procFS)
 	tree, err := bridge.New(ctx, backend, p.options)
 	if err != nil {
 		backend.Close()
