@@ -289,7 +289,10 @@ func (t *Tree) rememberIDLocked(n *Node) {
 	}
 }
 
-// unhangLocked takes the name e from n.
+// unhangLocked takes the name e from n. What loses its last name will not be found
+// by its identity any more, which another file may get, unless it has more links
+// than we know of. A directory has not, and to a kernel that was told that it is
+// gone it is dead for ever.
 func (t *Tree) unhangLocked(n *Node, e entry) {
 	i := slices.Index(n.names, e)
 	if i < 0 {
@@ -299,7 +302,7 @@ func (t *Tree) unhangLocked(n *Node, e entry) {
 	n.attrUntil = n.linkCountUntilLocked()
 	n.names = slices.Delete(n.names, i, i+1)
 	delete(e.dir.children, e.name)
-	if len(n.names) == 0 && n.attr.Nlink <= 1 && t.byID[n.fileID] == n {
+	if len(n.names) == 0 && (n.typ == syscall.S_IFDIR || n.attr.Nlink <= 1) && t.byID[n.fileID] == n {
 		delete(t.byID, n.fileID)
 	}
 	t.unrefLocked(e.dir, 1)

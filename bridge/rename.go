@@ -194,9 +194,6 @@ func (t *Tree) moved(d Door, src, dst renaming, flags RenameFlags) {
 	if dst.node != nil {
 		t.changedLocked(dst.node)
 		t.unhangLocked(dst.node, dst.entry)
-		if dst.attr.IsDir() && flags&RenameExchange == 0 {
-			t.forgetIDLocked(dst.node)
-		}
 	}
 	t.hangLocked(src.node, dst.entry)
 	t.entryChangedLocked(src.dir, src.name, nil)

@@ -96,3 +96,46 @@ func TestReusedInode(t *testing.T) {
 		tree.Forget(n, 1)
 	}
 }
+
+// TestDirectoryGoneBehindOurBack removes, and moves, a directory that is still in
+// use, without telling the tree. A door that has been told that it is gone must
+// not get it again under a name: to the kernel it is dead.
+func TestDirectoryGoneBehindOurBack(t *testing.T) {
+	b := &reusing{FS: memfs.New()}
+	tree := newTree(t, b)
+	c := bridge.Caller{Avatar: &bridge.Avatar{Name: "root"}, Door: tree.NewDoor()}
+	look := func(name string) *bridge.Node {
+		t.Helper()
+		n, _, err := tree.Lookup(ctx, c, tree.Root(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { tree.Forget(n, 1) })
+		return n
+	}
+	gone := func(name string) {
+		t.Helper()
+		_, _, err := tree.Lookup(ctx, c, tree.Root(), name)
+		wantErrno(t, "lookup of "+name, err, syscall.ENOENT)
+	}
+	mode := bridge.SetAttr{Valid: bridge.SetMode, Mode: 0o755}
+	must(t, b.FS.Mkdir(ctx, "a", mode))
+	first := look("a")
+	must(t, b.FS.Rmdir(ctx, "a"))
+	gone("a")
+	must(t, b.FS.Mkdir(ctx, "a", mode))
+	second := look("a")
+	if second == first || second.ID() == first.ID() {
+		t.Error("made anew: the same node")
+	}
+	must(t, b.FS.Rename(ctx, "a", "b", 0))
+	gone("a")
+	third := look("b")
+	if third == second || third.ID() == second.ID() {
+		t.Error("moved, and missed before it was seen again: the same node")
+	}
+	must(t, b.FS.Rename(ctx, "b", "c", 0))
+	if look("c") != third {
+		t.Error("moved, and never missed: another node")
+	}
+}
