@@ -245,6 +245,14 @@ type SeekFile interface {
 	Seek(ctx context.Context, off int64, whence int) (int64, error)
 }
 
+// An AheadFile has reads of much wait for their turn, and can give up those that
+// wait. Without it, what is read ahead is read, if nobody wants it any more or not.
+type AheadFile interface {
+	// ReadAhead is ReadAt, but what has not been sent when unwanted is closed is
+	// not sent any more: ECANCELED.
+	ReadAhead(ctx context.Context, unwanted <-chan struct{}, p []byte, off int64) (int, error)
+}
+
 // An OrderedFile can be told of several changes without the answer to one being
 // waited for before the next is sent, and carries them out in that order.
 // Without it, the tree waits in between. Each method returns what waits for the

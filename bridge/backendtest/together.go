@@ -17,6 +17,7 @@ var togetherTests = []test{
 	{"OpenReadErrors", testOpenReadErrors},
 	{"Ordered", testOrdered},
 	{"OrderedClose", testOrderedClose},
+	{"ReadAhead", testReadAhead},
 }
 
 func testMkdirAttr(e *env) {
@@ -147,4 +148,23 @@ func testOrderedClose(e *env) {
 		}
 		e.need(e.b.Remove(e.ctx, "f"), "Remove")
 	}
+}
+
+func testReadAhead(e *env) {
+	e.put("f", "0123456789")
+	f, err := e.b.Open(e.ctx, "f", syscall.O_RDONLY, bridge.SetAttr{})
+	e.need(err, "Open")
+	defer f.Close(e.ctx)
+	a, ok := f.(bridge.AheadFile)
+	if !ok {
+		e.Skip("does not give up reads")
+	}
+	unwanted := make(chan struct{})
+	buf := make([]byte, 4)
+	if n, err := a.ReadAhead(e.ctx, unwanted, buf, 3); err != nil || string(buf[:n]) != "3456" {
+		e.Errorf("ReadAhead: %q, %v", buf[:n], err)
+	}
+	close(unwanted)
+	_, err = a.ReadAhead(e.ctx, unwanted, buf, 3)
+	e.wantErrno(err, "ReadAhead of what nobody wants", syscall.ECANCELED)
 }

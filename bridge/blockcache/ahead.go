@@ -25,7 +25,7 @@ type stream struct {
 // it, if it is one of a sequence, and of those that will be read next. The
 // caller holds f.mu.
 func (f *File) prepareLocked(src Source, off, end, size int64) {
-	s := f.streamLocked(off, end)
+	s := f.streamLocked(src, off, end)
 	switch {
 	case size <= smallFile:
 		f.demandLocked(src, off, end, size, nil)
@@ -36,8 +36,9 @@ func (f *File) prepareLocked(src Source, off, end, size int64) {
 }
 
 // streamLocked returns the stream to which a read of [off, end) belongs,
-// perhaps a new one. The caller holds f.mu.
-func (f *File) streamLocked(off, end int64) *stream {
+// perhaps a new one: then src is read elsewhere than before. The caller holds
+// f.mu.
+func (f *File) streamLocked(src Source, off, end int64) *stream {
 	f.tick++
 	var s *stream
 	oldest := &f.streams[0]
@@ -53,6 +54,7 @@ func (f *File) streamLocked(off, end int64) *stream {
 	if s == nil {
 		s = oldest
 		*s = stream{next: end}
+		f.turnLocked(src)
 	}
 	s.used = f.tick
 	s.run += end - off
@@ -61,6 +63,20 @@ func (f *File) streamLocked(off, end int64) *stream {
 		s.window = f.cache.firstWindow()
 	}
 	return s
+}
+
+// turnLocked takes up that who reads src has turned to another place: what is
+// being fetched ahead for him and was not sent yet is not sent. A stream that is
+// carried on all the same fetches it again. The caller holds f.mu.
+func (f *File) turnLocked(src Source) {
+	for _, ft := range f.reads {
+		if ft.src == src {
+			ft.dropLocked()
+		}
+	}
+	for i := range f.streams {
+		f.streams[i].ahead = 0
+	}
 }
 
 // firstWindow is the window of a new stream. It is never 0: a sequence is
@@ -98,7 +114,7 @@ func (f *File) demandLocked(src Source, off, end, size int64, s *stream) {
 			continue
 		}
 		lost = lost || s != nil && idx*BlockSize < s.ahead && end == s.next
-		if !f.fetchLocked(src, idx, n, size) {
+		if !f.fetchLocked(src, idx, n, size, false) {
 			break
 		}
 		idx += n
@@ -128,7 +144,7 @@ func (f *File) aheadLocked(src Source, size int64, s *stream) {
 	for s.ahead < to {
 		idx := s.ahead / BlockSize
 		n := f.missingLocked(idx, to, size, group)
-		if n > 0 && !f.fetchLocked(src, idx, n, size) {
+		if n > 0 && !f.fetchLocked(src, idx, n, size, true) {
 			return
 		}
 		s.ahead += max(n, 1) * BlockSize

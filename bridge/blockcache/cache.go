@@ -37,6 +37,14 @@ type Starter interface {
 	StartWrite(p []byte, off int64) (wait func(ctx context.Context) error)
 }
 
+// An AheadSource is a Source whose reads may have to wait for their turn before
+// they are sent.
+type AheadSource interface {
+	// ReadAhead is ReadAt, but what has not been sent when unwanted is closed is
+	// not sent any more: ECANCELED.
+	ReadAhead(ctx context.Context, unwanted <-chan struct{}, p []byte, off int64) (int, error)
+}
+
 // A Cache is the memory for the content of many files. All methods of it and
 // of its files may be called concurrently.
 type Cache struct {

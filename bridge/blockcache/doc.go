@@ -21,7 +21,9 @@
 //     over what it brings, so that it never brings back old data.
 //   - A stream is a place in the file where somebody reads in sequence. It has
 //     a window, the distance to which blocks are fetched ahead of the reader,
-//     and the window grows for as long as the reader has to wait.
+//     and the window grows for as long as the reader has to wait. When a source
+//     is read elsewhere than its streams are, what was to be fetched ahead
+//     through it and waits to be sent is dropped; what was sent is left to come.
 //
 // A reader that reads in no sequence gets exactly the range it asks for, and
 // the cache keeps nothing of it.

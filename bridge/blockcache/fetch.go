@@ -6,12 +6,14 @@ import (
 	"io"
 	"math"
 	"slices"
+	"syscall"
 )
 
 const maxOffset = math.MaxInt64
 
-// errNoRoom ends a fetch for which there is no memory.
-var errNoRoom = errors.New("blockcache: no room")
+// errNotSent ends a fetch for which there is no memory, or which nobody wanted
+// any more before it was sent.
+var errNotSent = errors.New("blockcache: not sent")
 
 // A fetch is a read of a source that is under way: in the background for
 // blocks, or by a reader for itself (then src and all up to err are unused).
@@ -19,12 +21,13 @@ type fetch struct {
 	off  int64
 	size int // bytes asked for
 
-	src    Source
-	cancel context.CancelFunc
-	done   chan struct{} // closed at the end
-	buf    *buffer       // valid after done, while refs are held
-	n      int           // valid after done, as err
-	err    error         // not io.EOF
+	src      Source
+	cancel   context.CancelFunc
+	unwanted chan struct{} // of a fetch ahead: closed when nobody wants it
+	done     chan struct{} // closed at the end
+	buf      *buffer       // valid after done, while refs are held
+	n        int           // valid after done, as err
+	err      error         // not io.EOF
 
 	refs  int    // of buf
 	patch []byte // what was written and sent since the fetch began, of size bytes; or nil
@@ -36,15 +39,18 @@ type fetch struct {
 func (ft *fetch) end() int64 { return ft.off + int64(ft.size) }
 
 // fetchLocked begins to fetch count blocks from the index first on, as far as
-// the file's size goes. It reports whether there is room for it. The caller
-// holds f.mu.
-func (f *File) fetchLocked(src Source, first, count, size int64) bool {
+// the file's size goes; ahead says that nobody waits for them. It reports whether
+// there is room for it. The caller holds f.mu.
+func (f *File) fetchLocked(src Source, first, count, size int64, ahead bool) bool {
 	off := first * BlockSize
 	n := min(count*BlockSize, size-off)
 	if f.closed || !f.cache.beginFetch(n) {
 		return false
 	}
 	ft := &fetch{src: src, off: off, size: int(n), refs: 1, done: make(chan struct{})}
+	if ahead {
+		ft.unwanted = make(chan struct{})
+	}
 	var ctx context.Context
 	ctx, ft.cancel = context.WithCancel(f.ctx)
 	f.reads = append(f.reads, ft)
@@ -61,10 +67,10 @@ func (f *File) fetchLocked(src Source, first, count, size int64) bool {
 // fetch runs ft: it reads, stores the blocks and tells who waits.
 func (f *File) fetch(ctx context.Context, ft *fetch) {
 	defer ft.cancel()
-	n, err := 0, errNoRoom
+	n, err := 0, errNotSent
 	buf := f.cache.clean(ft.size)
 	if buf != nil {
-		n, err = ft.src.ReadAt(ctx, buf.b[:ft.size], ft.off)
+		n, err = ft.read(ctx, buf.b[:ft.size])
 	}
 	if err == nil && n < ft.size {
 		err = io.ErrUnexpectedEOF
@@ -84,6 +90,32 @@ func (f *File) fetch(ctx context.Context, ft *fetch) {
 	f.detachLocked(ft)
 	close(ft.done)
 	f.unrefLocked(ft)
+}
+
+// read reads p, all of ft, from the source.
+func (ft *fetch) read(ctx context.Context, p []byte) (int, error) {
+	s, ok := ft.src.(AheadSource)
+	if !ok || ft.unwanted == nil {
+		return ft.src.ReadAt(ctx, p, ft.off)
+	}
+	n, err := s.ReadAhead(ctx, ft.unwanted, p, ft.off)
+	if errors.Is(err, syscall.ECANCELED) {
+		err = errNotSent
+	}
+	return n, err
+}
+
+// dropLocked says that nobody wants ft, unless somebody waits for it. The caller
+// holds the file's mu.
+func (ft *fetch) dropLocked() {
+	if ft.unwanted == nil || ft.refs > 1 {
+		return
+	}
+	select {
+	case <-ft.unwanted:
+	default:
+		close(ft.unwanted)
+	}
 }
 
 // storeFetchLocked makes blocks of what ft brought, except for those that were

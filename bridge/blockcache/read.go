@@ -90,7 +90,7 @@ func (f *File) readLocked(ctx context.Context, src Source, p []byte, off int64) 
 		switch {
 		case ctx.Err() != nil && err != nil:
 			return n, err
-		case err == io.EOF || err != nil && ft.src == src && err != errNoRoom:
+		case err == io.EOF || err != nil && ft.src == src && err != errNotSent:
 			return n, err
 		case err != nil: // of somebody else's source
 			m, err = f.directLocked(ctx, src, p[n:], pos)

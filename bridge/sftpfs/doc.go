@@ -17,8 +17,9 @@
 // further sessions are made, on further connections too, and files are opened
 // on them as well. On a long way a second connection is made at the start, and
 // all further sessions together when there is need of one. What a session
-// cannot carry soon is not sent yet, so that it can still go to another, and so
-// that small requests do not wait behind it. A listing has several READDIR in flight. The first of
+// cannot carry soon is not sent yet, so that it can still go to another, so that
+// small requests do not wait behind it, and so that what is read ahead can be
+// given up when nobody wants it any more. A listing has several READDIR in flight. The first of
 // them, and the READ of a small file, go out together with what opens the
 // directory or file, when the handle that it will get is known before: see
 // foresight. What is made is

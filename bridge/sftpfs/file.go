@@ -58,6 +58,7 @@ type file struct {
 var (
 	_ bridge.File       = (*file)(nil)
 	_ bridge.CopyFile   = (*file)(nil)
+	_ bridge.AheadFile  = (*file)(nil)
 	_ bridge.OpenedFile = (*file)(nil)
 )
 

@@ -29,6 +29,11 @@ func chunk(n, max int) int {
 // ReadAt reads in parallel requests, and goes on where it was when the
 // connection breaks.
 func (fl *file) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	return fl.ReadAhead(ctx, nil, p, off)
+}
+
+// ReadAhead implements bridge.AheadFile.
+func (fl *file) ReadAhead(ctx context.Context, unwanted <-chan struct{}, p []byte, off int64) (int, error) {
 	switch {
 	case !fl.flags.Reads():
 		return 0, syscall.EBADF
@@ -36,13 +41,14 @@ func (fl *file) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		return 0, syscall.EINVAL
 	case len(p) == 0:
 		return 0, nil
-	case ctx.Err() != nil:
-		return 0, ctxError(ctx)
+	}
+	if err := givenUp(ctx, unwanted); err != nil {
+		return 0, err
 	}
 	ctx = started(ctx)
 	done := 0
 	for {
-		hs, sent, err := fl.admit(ctx, len(p)-done)
+		hs, sent, err := fl.admit(ctx, unwanted, len(p)-done)
 		if err == nil {
 			var n int
 			n, err = fl.readOn(ctx, hs, p[done:], off+int64(done), sent)
@@ -225,7 +231,7 @@ func (fl *file) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {
 	}
 	done := 0
 	for {
-		hs, sent, err := fl.admit(ctx, len(p)-done)
+		hs, sent, err := fl.admit(ctx, nil, len(p)-done)
 		if err == nil {
 			var n int
 			n, err = fl.writeOn(ctx, hs, p[done:], off+int64(done), sent)

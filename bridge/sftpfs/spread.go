@@ -81,8 +81,9 @@ func (g *gate) open() {
 // admit returns the handles through which n bytes are to go now. Much waits
 // for its turn among the reads and writes of the file, and for a session with
 // room; not for long, since those in front may wait for an upstream that is
-// gone. The turn ends when sent is called, which may be twice.
-func (fl *file) admit(ctx context.Context, n int) (hs []handle, sent func(), err error) {
+// gone. The turn ends when sent is called, which may be twice. What waits when
+// unwanted is closed is not to be sent any more (ECANCELED).
+func (fl *file) admit(ctx context.Context, unwanted <-chan struct{}, n int) (hs []handle, sent func(), err error) {
 	if n <= small {
 		hs, err = fl.live(ctx)
 		return hs, func() {}, err
@@ -95,13 +96,15 @@ func (fl *file) admit(ctx context.Context, n int) (hs []handle, sent func(), err
 		sent = sync.OnceFunc(func() { <-fl.turn })
 	case <-enough.C:
 		enough.Reset(0)
+	case <-unwanted:
 	case <-ctx.Done():
-		return nil, nil, ctxError(ctx)
 	}
 	for {
 		wake := fl.f.pool.gate.wait()
-		hs, err = fl.live(ctx)
-		if err != nil {
+		if err = givenUp(ctx, unwanted); err != nil {
+			break
+		}
+		if hs, err = fl.live(ctx); err != nil {
 			break
 		}
 		fl.spread(n)
@@ -111,16 +114,26 @@ func (fl *file) admit(ctx context.Context, n int) (hs []handle, sent func(), err
 		}
 		select {
 		case <-wake:
-			continue
 		case <-enough.C:
 			return hs, sent, nil
+		case <-unwanted:
 		case <-ctx.Done():
-			err = ctxError(ctx)
 		}
-		break
 	}
 	sent()
 	return nil, nil, err
+}
+
+// givenUp returns an error if a request that was not sent yet is given up.
+func givenUp(ctx context.Context, unwanted <-chan struct{}) error {
+	select {
+	case <-unwanted:
+		return syscall.ECANCELED
+	case <-ctx.Done():
+		return ctxError(ctx)
+	default:
+		return nil
+	}
 }
 
 // spread notes that n bytes are about to move. When the sessions of all

@@ -31,18 +31,18 @@ func TestAdmit(t *testing.T) {
 	admitted := make(chan result)
 	for range 2 {
 		go func() {
-			_, sent, err := fl.admit(ctx, 1<<20)
+			_, sent, err := fl.admit(ctx, nil, 1<<20)
 			admitted <- result{sent, err}
 		}()
 	}
-	if _, sent, err := fl.admit(ctx, small); err != nil {
+	if _, sent, err := fl.admit(ctx, nil, small); err != nil {
 		t.Error(err)
 	} else {
 		sent()
 	}
 	gone, cancel := context.WithCancel(ctx)
 	cancel()
-	if _, _, err := fl.admit(gone, 1<<20); !errors.Is(err, syscall.EINTR) {
+	if _, _, err := fl.admit(gone, nil, 1<<20); !errors.Is(err, syscall.EINTR) {
 		t.Errorf("admit without room, and the context has ended: %v", err)
 	}
 	select {
@@ -66,12 +66,42 @@ func TestAdmit(t *testing.T) {
 	}
 }
 
+// TestAdmitWhatIsWanted gives up what waits for its turn, and what waits for room:
+// those behind have the turn then.
+func TestAdmitWhatIsWanted(t *testing.T) {
+	fl, s := fullFile(time.Hour)
+	ctx := context.Background()
+	unwanted := make(chan struct{})
+	given := make(chan error)
+	for range 3 {
+		go func() {
+			_, _, err := fl.admit(ctx, unwanted, 1<<20)
+			given <- err
+		}()
+	}
+	close(unwanted)
+	for range 3 {
+		if err := <-given; !errors.Is(err, syscall.ECANCELED) {
+			t.Errorf("admit of what nobody wants: %v", err)
+		}
+	}
+	s.load.Store(full - 1)
+	if _, _, err := fl.admit(ctx, unwanted, 1<<20); !errors.Is(err, syscall.ECANCELED) {
+		t.Errorf("admit of what nobody wants, with room: %v", err)
+	}
+	if _, sent, err := fl.admit(ctx, nil, 1<<20); err != nil {
+		t.Error(err)
+	} else {
+		sent()
+	}
+}
+
 // TestAdmitInTime has a session that never has room: the wait comes to an end,
 // and the requests, which have a deadline, go out.
 func TestAdmitInTime(t *testing.T) {
 	fl, _ := fullFile(100 * time.Millisecond)
 	for range 2 { // without giving the turn back
-		if hs, _, err := fl.admit(context.Background(), 1<<20); err != nil || len(hs) != 1 {
+		if hs, _, err := fl.admit(context.Background(), nil, 1<<20); err != nil || len(hs) != 1 {
 			t.Errorf("admit: %v, %v", hs, err)
 		}
 	}

@@ -151,6 +151,7 @@ type swappedFile struct {
 }
 
 var (
+	_ bridge.AheadFile   = (*swappedFile)(nil)
 	_ bridge.CopyFile    = (*swappedFile)(nil)
 	_ bridge.OpenedFile  = (*swappedFile)(nil)
 	_ bridge.OrderedFile = (*swappedFile)(nil)
@@ -172,6 +173,13 @@ func (f *swappedFile) Attr(ctx context.Context) (bridge.Attr, error) {
 
 func (f *swappedFile) SetAttr(ctx context.Context, attr bridge.SetAttr) error {
 	return f.File.SetAttr(ctx, f.ids.set(attr))
+}
+
+func (f *swappedFile) ReadAhead(ctx context.Context, unwanted <-chan struct{}, p []byte, off int64) (int, error) {
+	if a, ok := f.File.(bridge.AheadFile); ok {
+		return a.ReadAhead(ctx, unwanted, p, off)
+	}
+	return f.File.ReadAt(ctx, p, off)
 }
 
 func (f *swappedFile) StartWrite(p []byte, off int64) func(context.Context) error {
