@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // aheadTasks is how many things are fetched ahead of need at the same time.
@@ -12,7 +13,9 @@ const aheadTasks = 48
 // An ahead fetches from a slow backend what will be asked for soon: the
 // listings of the next directories when a tree is walked, and the content of
 // the next small files when files are read one after the other. It never makes
-// anybody wait, but for who asks for what is being fetched.
+// anybody wait, but for who asks for what is being fetched. When the run for which
+// it is fetched turns elsewhere, what was sent is left to come, and no more is
+// sent.
 type ahead struct {
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -76,6 +79,13 @@ func (a *ahead) close() {
 	a.ended.Wait()
 }
 
+// A pursuit is all that is fetched ahead for a run, until that turns elsewhere.
+// What is fetched for another reason has none: nil.
+type pursuit struct{ dropped atomic.Bool }
+
+// over reports whether nothing more is to be sent.
+func (p *pursuit) over() bool { return p != nil && p.dropped.Load() }
+
 // A run follows who goes through the entries of a directory one after the
 // other, in the order in which they were listed or in that of their names.
 type run struct {
@@ -83,7 +93,8 @@ type run struct {
 	length int    // entries in a row
 	next   int    // how many of the last ones were each right behind the one before
 	byName bool
-	window int // how many entries to fetch ahead
+	window int      // how many entries to fetch ahead
+	ahead  *pursuit // the last one; nil before it was a run
 }
 
 // runGap is how many entries may be passed over in a run.
@@ -105,6 +116,9 @@ func (r *run) follow(l *listing, name string, maxWindow int) []DirEntry {
 	switch {
 	case last == "" && r.length > 0: // the first entry, see carryOn
 	case last == "" || listed == 0 && named == 0:
+		if !near(r.places(l), last, name, maxWindow) {
+			r.drop()
+		}
 		r.length, r.next, r.window, r.byName = 1, 0, 0, false
 		return nil
 	case listed > 0:
@@ -121,20 +135,36 @@ func (r *run) follow(l *listing, name string, maxWindow int) []DirEntry {
 		return nil
 	}
 	r.window = min(max(4, 2*r.window), maxWindow)
+	if r.ahead == nil || r.ahead.over() {
+		r.ahead = new(pursuit)
+	}
 	return r.after(l, r.window)
+}
+
+// drop has nothing more sent of what is fetched ahead for r.
+func (r *run) drop() {
+	if r.ahead != nil {
+		r.ahead.dropped.Store(true)
+	}
 }
 
 // after returns the entries that come next, at most some.
 func (r *run) after(l *listing, some int) []DirEntry {
 	order := l.inOrder(r.byName)
-	at, ok := l.index[r.last]
-	if r.byName {
-		at, ok = l.rank[r.last]
-	}
+	at, ok := r.places(l)[r.last]
 	if !ok {
 		return nil
 	}
 	return order[at+1 : min(len(order), at+1+some)]
+}
+
+// places returns where the entries of l are in the order in which r goes.
+func (r *run) places(l *listing) map[string]int {
+	if !r.byName {
+		return l.index
+	}
+	l.sort()
+	return l.rank
 }
 
 // carryOn has r carry on other, a run in another directory, if the next entry
@@ -149,7 +179,8 @@ func (r *run) carryOn(other run, l *listing, name string) {
 	if i < 0 {
 		return
 	}
-	*r = run{length: minRun, byName: other.byName, window: other.window / 2}
+	r.drop()
+	*r = run{length: minRun, byName: other.byName, window: other.window / 2, ahead: other.ahead}
 	if i > 0 {
 		r.last = first[i-1].Name
 	}
@@ -163,4 +194,11 @@ func stride(place map[string]int, from, to string) int {
 		return 0
 	}
 	return b - a
+}
+
+// near reports whether to is not further than gap from from, either way.
+func near(place map[string]int, from, to string, gap int) bool {
+	a, ok1 := place[from]
+	b, ok2 := place[to]
+	return ok1 && ok2 && max(a, b)-min(a, b) <= gap
 }

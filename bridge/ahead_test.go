@@ -69,6 +69,23 @@ func (c counting) Lstat(ctx context.Context, name string) (bridge.Attr, error) {
 // aheadTree has directories d00, d01, … with files f00, f01, … in each.
 func aheadTree(t *testing.T, dirs, files int) (counting, *bridge.Tree) {
 	t.Helper()
+	b := newCounting(t, dirs, files)
+	return b, treeOf(t, b)
+}
+
+// treeOf returns a tree of b that remembers what it is told.
+func treeOf(t *testing.T, b bridge.Backend) *bridge.Tree {
+	t.Helper()
+	tree, err := bridge.New(ctx, b, bridge.Options{AttrTimeout: 1 << 40})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tree.Close() })
+	return tree
+}
+
+func newCounting(t *testing.T, dirs, files int) counting {
+	t.Helper()
 	b := counting{slow{memfs.New()}, new(atomic.Int64), new(atomic.Int64), new(atomic.Int64), new(atomic.Int64), new(atomic.Int64)}
 	for d := range dirs {
 		dir := fmt.Sprintf("d%02d", d)
@@ -86,12 +103,7 @@ func aheadTree(t *testing.T, dirs, files int) (counting, *bridge.Tree) {
 			file.Close(ctx)
 		}
 	}
-	tree, err := bridge.New(ctx, b, bridge.Options{AttrTimeout: 1 << 40})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { tree.Close() })
-	return b, tree
+	return b
 }
 
 func lookup(t *testing.T, tree *bridge.Tree, c bridge.Caller, dir *bridge.Node, name string) *bridge.Node {

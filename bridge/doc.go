@@ -30,6 +30,20 @@
 //   - What others change behind our back is seen at the next open, or when the
 //     attribute time-out is over; at once where the backend can be watched.
 //
+// # Ahead of need
+//
+// From a slow backend, what will be asked for soon is fetched before: the blocks
+// that a reader in sequence comes to, the next small files of who reads one after
+// the other, the next directories of who lists one after the other. All of it is
+// bounded, nobody waits for it who does not want it, and it ends when the pattern
+// breaks: when a file is read elsewhere through the same handle, when who goes
+// through a directory turns to an entry that is farther away than anything was
+// fetched, when the handle is closed. What was sent by then is left to come,
+// since a request cannot be taken back, and what waits to be sent is dropped: blocks
+// wait for room on the sessions, files for their data when these did not come with
+// the open, directories for their entries beyond the first two hundred. Who walks on
+// in another part of the tree breaks no pattern here: he may be somebody else.
+//
 // # Locks, in the order in which they may be taken
 //
 //	Tree.renameMu    shared by whoever uses a path, until the backend has

@@ -52,8 +52,9 @@ func (t *Tree) walkAheadLocked(n *Node, next int) {
 		return
 	}
 	now := time.Now()
-	ahead := e.dir.dirs.follow(l.directories(), e.name, walkWindow)
-	if e.dir.dirs.next < next {
+	r := &e.dir.dirs
+	ahead := r.follow(l.directories(), e.name, walkWindow)
+	if r.next < next {
 		return
 	}
 	for _, next := range ahead {
@@ -61,17 +62,17 @@ func (t *Tree) walkAheadLocked(n *Node, next int) {
 		if d.typ != syscall.S_IFDIR || t.listingLocked(d, now) != nil {
 			continue
 		}
-		if !t.startListingLocked(d, maxListAhead) {
+		if !t.startListingLocked(d, maxListAhead, r.ahead) {
 			return
 		}
 	}
 }
 
-// startListingLocked has a directory listed in the background, up to most
+// startListingLocked has a directory listed in the background for p, up to most
 // entries. It reports whether it is being listed now.
-func (t *Tree) startListingLocked(dir *Node, most int) bool {
+func (t *Tree) startListingLocked(dir *Node, most int, p *pursuit) bool {
 	t.refLocked(dir)
-	if !t.ahead.start(dir, func(ctx context.Context) { t.listAhead(ctx, dir, most) }) {
+	if !t.ahead.start(dir, func(ctx context.Context) { t.listAhead(ctx, dir, most, p) }) {
 		t.unrefLocked(dir, 1)
 		return false
 	}
@@ -79,8 +80,8 @@ func (t *Tree) startListingLocked(dir *Node, most int) bool {
 }
 
 // listAhead has a directory remember its entries, if they are not more than
-// most. It gives back a reference.
-func (t *Tree) listAhead(ctx context.Context, n *Node, most int) {
+// most, or than come at once if p is over. It gives back a reference.
+func (t *Tree) listAhead(ctx context.Context, n *Node, most int, p *pursuit) {
 	defer t.Forget(n, 1)
 	t.renameMu.RLock()
 	defer t.renameMu.RUnlock()
@@ -94,11 +95,14 @@ func (t *Tree) listAhead(ctx context.Context, n *Node, most int) {
 		n.touched = nil
 		t.unlock()
 	}()
-	if !named {
+	if !named || p.over() {
 		return
 	}
 	var entries []DirEntry
 	for e, err := range t.backend.ReadDir(ctx, path) {
+		if len(entries) >= glance && p.over() {
+			return
+		}
 		if err == nil && len(entries) == most && most < maxListAhead {
 			return
 		}
@@ -146,5 +150,5 @@ func (t *Tree) askedLocked(dir *Node) {
 	default:
 		return
 	}
-	t.startListingLocked(dir, most)
+	t.startListingLocked(dir, most, nil)
 }

@@ -39,15 +39,15 @@ func (t *Tree) sweep(n *Node) {
 	if r.window == 0 {
 		return
 	}
-	if !t.sweepLocked(e.dir, l, ahead) {
+	if !t.sweepLocked(e.dir, l, ahead, r.ahead) {
 		return
 	}
-	t.sweepOnLocked(e.dir, r.byName, r.window-len(ahead))
+	t.sweepOnLocked(e.dir, r, r.window-len(ahead))
 }
 
-// sweepLocked reads ahead small files among entries of the listing l of dir. It
-// returns false when enough is under way.
-func (t *Tree) sweepLocked(dir *Node, l *listing, entries []DirEntry) bool {
+// sweepLocked reads ahead for p small files among entries of the listing l of
+// dir. It returns false when enough is under way.
+func (t *Tree) sweepLocked(dir *Node, l *listing, entries []DirEntry, p *pursuit) bool {
 	for _, next := range entries {
 		if !next.Full || !next.Attr.IsRegular() || next.Attr.Size > sweepSize {
 			continue
@@ -60,7 +60,7 @@ func (t *Tree) sweepLocked(dir *Node, l *listing, entries []DirEntry) bool {
 			f.content = t.cache.NewFile()
 		}
 		t.refLocked(f)
-		if !t.ahead.start(f, func(ctx context.Context) { t.readWhole(ctx, f) }) {
+		if !t.ahead.start(f, func(ctx context.Context) { t.readWhole(ctx, f, p) }) {
 			t.unrefLocked(f, 1)
 			return false
 		}
@@ -69,8 +69,9 @@ func (t *Tree) sweepLocked(dir *Node, l *listing, entries []DirEntry) bool {
 }
 
 // sweepOnLocked reads ahead the first files, some of them, of the directories
-// that come after dir, if directories beside it are being gone through.
-func (t *Tree) sweepOnLocked(dir *Node, byName bool, some int) {
+// that come after dir, in which files are read as r says, if directories beside it
+// are being gone through.
+func (t *Tree) sweepOnLocked(dir *Node, r *run, some int) {
 	if len(dir.names) == 0 {
 		return
 	}
@@ -87,12 +88,12 @@ func (t *Tree) sweepOnLocked(dir *Node, byName bool, some int) {
 		d := t.childLocked(up, next, up.listing)
 		l := t.listingLocked(d, now)
 		if l == nil {
-			t.startListingLocked(d, glance)
+			t.startListingLocked(d, glance, r.ahead)
 			return
 		}
-		first := l.inOrder(byName)
+		first := l.inOrder(r.byName)
 		first = first[:min(len(first), some)]
-		if !t.sweepLocked(d, l, first) {
+		if !t.sweepLocked(d, l, first, r.ahead) {
 			return
 		}
 		some -= len(first)
@@ -141,15 +142,16 @@ func (n *Node) aheadOf(a Attr) bool {
 	return s.read && s.gen == n.gen && s.size == a.Size && s.mtime.Equal(a.Mtime)
 }
 
-// readWhole reads a small file into its cache. It gives back a reference.
-func (t *Tree) readWhole(ctx context.Context, n *Node) {
+// readWhole reads a small file into its cache, unless p is over. It gives back a
+// reference.
+func (t *Tree) readWhole(ctx context.Context, n *Node, p *pursuit) {
 	defer t.Forget(n, 1)
 	t.renameMu.RLock()
 	t.mu.Lock()
 	path, named := n.backendPathLocked()
 	attr, gen, content := n.attr, n.gen, n.content
 	t.unlock()
-	if !named {
+	if !named || p.over() {
 		t.renameMu.RUnlock()
 		return
 	}
@@ -168,7 +170,7 @@ func (t *Tree) readWhole(ctx context.Context, n *Node) {
 		t.unlock()
 		attr.Size, attr.Mtime = a.Size, a.Mtime
 	}
-	if attr.Size > sweepSize {
+	if attr.Size > sweepSize || int64(got) != attr.Size && p.over() {
 		return
 	}
 	if int64(got) != attr.Size {
