@@ -179,7 +179,12 @@ func (f *swappedFile) ReadAhead(ctx context.Context, unwanted <-chan struct{}, p
 	if a, ok := f.File.(bridge.AheadFile); ok {
 		return a.ReadAhead(ctx, unwanted, p, off)
 	}
-	return f.File.ReadAt(ctx, p, off)
+	select {
+	case <-unwanted:
+		return 0, syscall.ECANCELED
+	default:
+		return f.File.ReadAt(ctx, p, off)
+	}
 }
 
 func (f *swappedFile) StartWrite(p []byte, off int64) func(context.Context) error {
