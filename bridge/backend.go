@@ -5,6 +5,7 @@ import (
 	"io"
 	"iter"
 	"syscall"
+	"time"
 )
 
 // Limits of names and paths, as Linux has them, in bytes without the NUL.
@@ -92,11 +93,14 @@ type File interface {
 
 // A DirEntry is one name in a directory. Attr is what the backend knows of it
 // at no further cost: Attr.Mode has the file type at least, or is 0 if not
-// even that is known; Full says that Attr is all that Lstat would tell.
+// even that is known; Full says that Attr is all that Lstat would tell. Asked is
+// when a slow backend was asked for this entry, if that was not when the listing
+// began: one of many entries takes longer than what it tells is believed.
 type DirEntry struct {
-	Name string
-	Attr Attr
-	Full bool
+	Name  string
+	Attr  Attr
+	Full  bool
+	Asked time.Time
 }
 
 // OpenFlags are the flags of open(2) that a backend knows: O_RDONLY, O_WRONLY

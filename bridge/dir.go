@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"iter"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -70,11 +71,14 @@ func (d *DirHandle) Entries(ctx context.Context, off uint64) iter.Seq2[DirEntry,
 	return func(yield func(DirEntry, error) bool) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
+		if off < d.dropped {
+			d.rewind()
+		}
 		if err := d.start(ctx); err != nil {
 			yield(DirEntry{}, d.tree.fail("readdir", d.node, "", err))
 			return
 		}
-		for i := max(off, d.dropped); ; i++ {
+		for i := off; ; i++ {
 			more, err := d.fill(ctx, i)
 			if err != nil {
 				yield(DirEntry{}, d.tree.fail("readdir", d.node, "", err))
@@ -87,23 +91,21 @@ func (d *DirHandle) Entries(ctx context.Context, off uint64) iter.Seq2[DirEntry,
 	}
 }
 
-// Passed says that the entries before the place off are not asked for again,
-// so that a listing without end needs no memory without end.
+// Passed says that the entries before the place off are hardly asked for again,
+// so that a listing without end needs no memory without end. Who asks for them
+// all the same has the directory listed again.
 func (d *DirHandle) Passed(off uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
-	case off < d.dropped || off-d.dropped > uint64(len(d.entries)):
+	case off <= d.dropped || off-d.dropped > uint64(len(d.entries)):
 		return
 	case !d.done && d.tree.traits.Slow && off <= maxListing: // keep may want them
 		return
 	}
-	if left := d.entries[off-d.dropped:]; len(left) == 0 && d.done {
+	// What is dropped is freed when the rest needs more room, or is all.
+	if d.entries = d.entries[off-d.dropped:]; len(d.entries) == 0 && d.done {
 		d.entries = nil
-	} else {
-		n := copy(d.entries, left)
-		clear(d.entries[n:])
-		d.entries = d.entries[:n]
 	}
 	d.dropped = off
 }
@@ -171,6 +173,7 @@ func (d *DirHandle) fromListing(l *listing) {
 	entries := l.entries
 	l.shared = true
 	d.tree.unlock()
+	d.entries = slices.Grow(d.entries, len(entries))
 	for _, e := range entries {
 		if e.Name != "" {
 			d.add(e)
@@ -231,11 +234,12 @@ func (d *DirHandle) keep() {
 	if d.node.changes != d.changes {
 		return
 	}
-	d.node.listing = newListing(append([]DirEntry(nil), d.entries[2:]...), d.stamp, d.until)
+	d.node.listing = newListing(slices.Clip(d.entries[2:]), d.stamp, d.until)
+	d.node.listing.shared = true
 	d.node.absent = nil
 	for _, e := range d.entries[2:] {
 		if n := d.node.children[e.Name]; n != nil && e.Full && n.sameLocked(e.Attr) {
-			t.storeLocked(n, e.Attr, d.stamp, d.until)
+			t.storeLocked(n, e.Attr, d.stamp, d.believed(e))
 		}
 	}
 }
@@ -251,8 +255,8 @@ func (d *DirHandle) Lookup(ctx context.Context, c Caller, e DirEntry) (*Node, At
 		return nil, Attr{}, t.fail("lookup", d.node, e.Name, err)
 	}
 	t.mu.Lock()
-	if d.node.changes == d.changes && time.Now().Before(d.until) {
-		n, _ := t.enterLocked(d.node, e.Name, e.Attr, d.stamp, d.until)
+	if until := d.believed(e); d.node.changes == d.changes && time.Now().Before(until) {
+		n, _ := t.enterLocked(d.node, e.Name, e.Attr, d.stamp, until)
 		t.refLocked(n)
 		a := t.shownLocked(n)
 		t.unlock()
@@ -262,10 +266,23 @@ func (d *DirHandle) Lookup(ctx context.Context, c Caller, e DirEntry) (*Node, At
 	return t.Lookup(ctx, c, d.node, e.Name)
 }
 
+// believed returns up to when what came with the entry e is believed.
+func (d *DirHandle) believed(e DirEntry) time.Time {
+	if e.Asked.IsZero() {
+		return d.until
+	}
+	return e.Asked.Add(d.tree.opt.AttrTimeout)
+}
+
 // Rewind has the next Entries see the directory as it is then.
 func (d *DirHandle) Rewind() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.rewind()
+}
+
+// rewind is Rewind with mu held.
+func (d *DirHandle) rewind() {
 	d.end()
 	d.entries, d.dropped, d.started, d.done, d.failed = nil, 0, false, false, nil
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"sftpbridge/bridge"
 	"sftpbridge/bridge/memfs"
@@ -55,6 +56,93 @@ func TestEndlessListing(t *testing.T) {
 		t.Errorf("%d more entries took %d bytes", n-10_000, grown)
 	}
 	must(t, d.Close())
+}
+
+// A large backend lists so many entries with all their attributes.
+type large struct {
+	endless
+	entries int
+}
+
+func (b large) ReadDir(ctx context.Context, name string) iter.Seq2[bridge.DirEntry, error] {
+	return func(yield func(bridge.DirEntry, error) bool) {
+		for i := range b.entries {
+			a := bridge.Attr{Mode: syscall.S_IFREG | 0o644, Nlink: 1}
+			if !yield(bridge.DirEntry{Name: fmt.Sprintf("n%d", i), Attr: a, Full: true, Asked: time.Now()}, nil) {
+				return
+			}
+		}
+	}
+}
+
+type largeSlow struct{ large }
+
+func (b largeSlow) Traits() bridge.Traits {
+	t := b.large.Traits()
+	t.Slow, t.FileIDs = true, false
+	return t
+}
+
+// TestLargeListing lists a large directory in the way of each door: of what was
+// passed nothing is kept but for the nodes that are remembered for a while, of
+// which there are no more from then on.
+func TestLargeListing(t *testing.T) {
+	measure := func(name string, to int, n *int, start *int64) {
+		from := to - 25_000
+		switch *n++; *n {
+		case from:
+			*start = heap()
+		case to:
+			if grown := heap() - *start; grown > int64(to-from)*32 {
+				t.Errorf("%s: %d bytes for each of %d entries that were passed", name, grown/int64(to-from), to-from)
+			}
+		}
+	}
+	for name, b := range map[string]bridge.Backend{"fast": large{endless{memfs.New()}, 50_000}, "slow": largeSlow{large{endless{memfs.New()}, 130_000}}} {
+		entries := 50_000
+		if b.Traits().Slow {
+			entries = 130_000
+		}
+		tree := newTree(t, struct{ bridge.Backend }{b}) // each entry is looked up by its name
+		d, err := newView(t, tree, &bridge.Avatar{}).OpenDirectory(ctx, "/")
+		must(t, err)
+		n, start := 0, int64(0)
+		for _, err := range d.Entries(ctx) {
+			must(t, err)
+			measure(name+", SFTP", entries, &n, &start)
+		}
+		must(t, d.Close())
+		if n != entries+2 {
+			t.Errorf("%s, SFTP: %d entries", name, n)
+		}
+
+		h, err := tree.OpenDir(ctx, superuser(tree), tree.Root())
+		must(t, err)
+		n = 0
+		for more := true; more; { // as the kernel asks
+			off := uint64(n)
+			h.Passed(off)
+			more = false
+			for _, err := range h.Entries(ctx, off) {
+				must(t, err)
+				measure(name+", mount", entries, &n, &start)
+				if more = n-int(off) == 100; more {
+					break
+				}
+			}
+		}
+		if n != entries+2 {
+			t.Errorf("%s, mount: %d entries", name, n)
+		}
+		for e, err := range h.Entries(ctx, 5) { // seekdir to what was passed
+			must(t, err)
+			if e.Name != "n3" {
+				t.Errorf("%s: %q at 5", name, e.Name)
+			}
+			break
+		}
+		must(t, h.Close())
+	}
 }
 
 func heap() int64 {

@@ -113,6 +113,10 @@ func (d *door) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntr
 	})
 }
 
+// seekable is the place in a listing up to which all of it is kept, for seekdir(3).
+// Who seeks back in a longer one has the directory listed again.
+const seekable = 100_000
+
 // list calls add for each entry from the offset of in on, with the offset of
 // the one after it, until it returns false.
 func (d *door) list(in *fuse.ReadIn, add func(dir *dir, e bridge.DirEntry, next uint64) bool) fuse.Status {
@@ -126,6 +130,9 @@ func (d *door) list(in *fuse.ReadIn, add func(dir *dir, e bridge.DirEntry, next 
 		dir.h.Rewind()
 	}
 	dir.read = true
+	if in.Offset > seekable {
+		dir.h.Passed(in.Offset) // the kernel may ask again for what comes after that
+	}
 	next, added := in.Offset, false
 	for e, err := range dir.h.Entries(d.ctx, in.Offset) {
 		if err != nil {

@@ -155,6 +155,7 @@ func (l *listing) take(c *call, entries []entry) error {
 		}
 		l.seen[e.name] = struct{}{}
 		d := toEntry(e)
+		d.Asked = c.born
 		if d.Attr.IsDir() {
 			l.f.dirs.add(joinName(l.name, e.name))
 		}
