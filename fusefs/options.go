@@ -111,7 +111,7 @@ type mountFlag struct {
 // flagOf knows the options without a value.
 func flagOf(option string) (f mountFlag, known bool) {
 	switch option {
-	case "ro", "suid", "dev", "noexec", "noatime":
+	case "ro", "suid", "dev", "noexec", "noatime", "sync", "dirsync":
 		return mountFlag{option, true}, true
 	case "rw":
 		return mountFlag{"ro", false}, true
@@ -123,8 +123,12 @@ func flagOf(option string) (f mountFlag, known bool) {
 		return mountFlag{"noexec", false}, true
 	case "atime":
 		return mountFlag{"noatime", false}, true
+	case "async":
+		return mountFlag{"sync", false}, true
 	case "defaults", "auto", "noauto", "user", "nouser", "users", "group", "owner", "nofail", "_netdev",
-		"async", "relatime", "norelatime", "default_permissions":
+		"silent", "loud", "default_permissions",
+		// The kernel leaves times of access to who serves the files.
+		"diratime", "nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime":
 		return mountFlag{}, true
 	}
 	return mountFlag{}, strings.HasPrefix(option, "x-") || strings.HasPrefix(option, "comment=")
@@ -163,6 +167,8 @@ func (f *mountFlags) bits() uintptr {
 		"ro":      syscall.MS_RDONLY,
 		"noexec":  syscall.MS_NOEXEC,
 		"noatime": syscall.MS_NOATIME,
+		"sync":    syscall.MS_SYNCHRONOUS,
+		"dirsync": syscall.MS_DIRSYNC,
 	} {
 		if f.set[name] {
 			bits |= bit
@@ -180,7 +186,7 @@ func (f *mountFlags) bits() uintptr {
 // names returns the flags for fusermount3.
 func (f *mountFlags) names() []string {
 	var names []string
-	for _, name := range []string{"ro", "noexec", "noatime", "suid", "dev"} {
+	for _, name := range []string{"ro", "noexec", "noatime", "sync", "dirsync", "suid", "dev"} {
 		if f.set[name] {
 			names = append(names, name)
 		}

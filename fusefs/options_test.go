@@ -31,7 +31,10 @@ func TestMountFlags(t *testing.T) {
 		"ro":                      {base | syscall.MS_NOSUID | syscall.MS_NODEV | syscall.MS_RDONLY, "ro"},
 		"ro,rw":                   {base | syscall.MS_NOSUID | syscall.MS_NODEV, ""},
 		"suid,dev,noexec,noatime": {base | syscall.MS_NOEXEC | syscall.MS_NOATIME, "noexec,noatime,suid,dev"},
-		"suid,nosuid,noexec,exec": {base | syscall.MS_NOSUID | syscall.MS_NODEV, ""},
+		"suid,dev,sync,dirsync": {base | syscall.MS_SYNCHRONOUS | syscall.MS_DIRSYNC,
+			"sync,dirsync,suid,dev"},
+		"suid,dev,sync,async,nodiratime,diratime,strictatime,lazytime": {base, "suid,dev"},
+		"suid,nosuid,noexec,exec":                                      {base | syscall.MS_NOSUID | syscall.MS_NODEV, ""},
 	} {
 		var f mountFlags
 		if err := f.parse(strings.Split(opts, ",")); err != nil && opts != "" {
