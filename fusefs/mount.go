@@ -102,6 +102,20 @@ func Mount(ctx context.Context, dir string, tree *bridge.Tree, opt Options) (*Mo
 	return m, nil
 }
 
+// Remount gives a mount new flags, such as ro, as mount(8) does for the option
+// remount. Options that are no flags are as they were when it was made: a tree
+// that did not take changes then does not do so after remount,rw either.
+func Remount(dir string, options []string) error {
+	flags := mountFlags{set: make(map[string]bool)}
+	for _, o := range options {
+		flags.take(o)
+	}
+	if err := syscall.Mount("", dir, "", flags.bits()|syscall.MS_REMOUNT, ""); err != nil {
+		return fmt.Errorf("fusefs: remount %s: %w", dir, err)
+	}
+	return nil
+}
+
 // mountOptions returns what go-fuse is to ask of the kernel.
 func mountOptions(opt Options, flags mountFlags) *fuse.MountOptions {
 	o := &fuse.MountOptions{

@@ -134,14 +134,20 @@ func flagOf(option string) (f mountFlag, known bool) {
 	return mountFlag{}, strings.HasPrefix(option, "x-") || strings.HasPrefix(option, "comment=")
 }
 
+// take takes in an option without a value, if it is one that is known.
+func (f *mountFlags) take(option string) bool {
+	flag, known := flagOf(option)
+	if flag.name != "" {
+		f.set[flag.name] = flag.on
+	}
+	return known
+}
+
 // parse takes in options one by one, later ones winning.
 func (f *mountFlags) parse(opts []string) error {
 	f.set = make(map[string]bool)
 	for _, o := range opts {
-		if flag, known := flagOf(o); known {
-			if flag.name != "" {
-				f.set[flag.name] = flag.on
-			}
+		if f.take(o) {
 			continue
 		}
 		key, value, hasValue := strings.Cut(o, "=")

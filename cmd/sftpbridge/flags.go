@@ -57,14 +57,21 @@ func (f *treeFlags) addDoor(fs *pflag.FlagSet) {
 
 // applyOptions sets the flags that -o names and keeps what is the mount's.
 func (f *treeFlags) applyOptions(fs *pflag.FlagSet) error {
-	for _, list := range f.options {
-		for _, option := range splitOptions(list) {
-			if err := f.applyOption(fs, option); err != nil {
-				return err
-			}
+	for _, option := range f.allOptions() {
+		if err := f.applyOption(fs, option); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// allOptions returns what was given with -o, one by one.
+func (f *treeFlags) allOptions() []string {
+	var all []string
+	for _, list := range f.options {
+		all = append(all, splitOptions(list)...)
+	}
+	return all
 }
 
 // applyOption sets the flag that an option names, or keeps it for the mount.

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -55,5 +59,34 @@ func TestOptionsAreFlags(t *testing.T) {
 	}
 	if !slices.Equal(f.fuseOpts, []string{"noatime", "_netdev", "x-systemd.automount"}) {
 		t.Errorf("left for the mount: %q", f.fuseOpts)
+	}
+}
+
+// TestRemount turns a mount read-only and back, with options as mount(8) gives
+// them: those that it had, and those that are new.
+func TestRemount(t *testing.T) {
+	needFUSE(t)
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	dir := mountPoint(t)
+	p := start(t, "mount", "mem:", dir)
+	p.line("mounted ")
+	f := filepath.Join(dir, "f")
+	for _, c := range []struct {
+		options string
+		want    error
+	}{{"", nil}, {"rw,user_id=0,group_id=0,remount,ro", syscall.EROFS}, {"ro,remount,rw", nil}} {
+		if c.options != "" {
+			if out, err := reexec(t, "mem:", dir, "-o", c.options).CombinedOutput(); err != nil {
+				t.Fatalf("%s: %v: %s", c.options, err, out)
+			}
+		}
+		if err := os.WriteFile(f, nil, 0o644); !errors.Is(err, c.want) {
+			t.Errorf("writing after %q: %v, want %v", c.options, err, c.want)
+		}
+	}
+	if out, err := reexec(t, "mem:", t.TempDir(), "-o", "remount,ro").CombinedOutput(); err == nil {
+		t.Errorf("what is not mounted is mounted again: %s", out)
 	}
 }

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"slices"
 
 	"github.com/spf13/cobra"
+
+	"sftpbridge/fusefs"
 )
 
 func newServe(argv []string) *cobra.Command {
@@ -75,9 +78,14 @@ type fuse.sftpbridge, in /etc/fstab or as
 
 	mount -t fuse.sftpbridge -o identity=/root/.ssh/id_ed25519,allow_other host:/srv /mnt
 
+and, to change flags of a mount that is there, as -o remount,ro or -o remount,rw.
+
 ` + backendForms + `.`,
 		Args: exactArgs("BACKEND", "DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if options := f.allOptions(); slices.Contains(options, "remount") {
+				return fusefs.Remount(args[1], options)
+			}
 			if err := f.applyOptions(cmd.Flags()); err != nil {
 				return err
 			}
