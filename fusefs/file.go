@@ -244,7 +244,11 @@ func (d *door) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 	if f == nil {
 		return fuse.EBADF
 	}
-	return d.done(f.h.Allocate(d.ctx, in.Mode, int64(in.Offset), int64(in.Length)))
+	err := f.h.Allocate(d.ctx, in.Mode, int64(in.Offset), int64(in.Length))
+	if err == nil && f.setID.Load() {
+		d.killSetID(f, in.Uid != 0)
+	}
+	return d.done(err)
 }
 
 // Lseek finds data and holes.
@@ -272,6 +276,9 @@ func (d *door) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn) (uint3
 		bound = maxCopySlow
 	}
 	n, err := src.h.CopyTo(d.ctx, int64(in.OffIn), dst.h, int64(in.OffOut), int64(min(in.Len, bound)))
+	if n > 0 && dst.setID.Load() {
+		d.killSetID(dst, in.Uid != 0)
+	}
 	if n > 0 || err == nil || err == io.EOF {
 		return uint32(n), d.done(nil)
 	}

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"sftpbridge/bridge"
 )
 
@@ -154,35 +156,47 @@ func TestOwnerChangedElsewhere(t *testing.T) {
 func TestWriteClearsSetID(t *testing.T) {
 	for name, c := range map[string]config{"memfs": {}, "localfs": {Local: t.TempDir()}} {
 		t.Run(name, func(t *testing.T) {
-			c.Dir, c.Users = publicDir(t), users(1000)
+			c.Dir, c.Users, c.Long = publicDir(t), users(1000), true
 			s := start(t, c)
 			f := s.path("f")
 			must(t, os.WriteFile(f, nil, 0o644))
 			for _, w := range []struct {
 				uid  uint32
-				want os.FileMode
-			}{{0, 0o777 | os.ModeSetuid | os.ModeSetgid}, {1000, 0o777}} {
-				must(t, syscall.Chmod(f, 0o6777))
-				if got := as(t, w.uid, "append", f, "x"); got != "OK" {
-					t.Fatalf("user %d writes: %s", w.uid, got)
+				want uint16
+			}{{0, 0o6777}, {1000, 0o777}} {
+				for _, op := range []string{"append", "allocate", "copy"} {
+					must(t, syscall.Chmod(f, 0o6777))
+					if got := as(t, w.uid, op, f, "x"); got != "OK" {
+						t.Fatalf("user %d, %s: %s", w.uid, op, got)
+					}
+					s.wantMode(f, w.want)
 				}
-				s.wantMode(f, w.want)
 			}
 		})
 	}
 }
 
+// changeRange opens a file and changes it.
+func changeRange(path string, change func(fd int) error) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return change(int(f.Fd()))
+}
+
 // wantMode waits for a mode: the kernel is told of one that a write changed
-// only after the write.
-func (s *server) wantMode(path string, want os.FileMode) {
+// only after the write. Nothing but the mode is asked for, as it is fetched
+// again with the size.
+func (s *server) wantMode(path string, want uint16) {
 	s.t.Helper()
-	var got os.FileMode
+	var st unix.Statx_t
 	for end := time.Now().Add(deadline); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		fi, err := os.Stat(path)
-		must(s.t, err)
-		if got = fi.Mode(); got == want {
+		must(s.t, unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_MODE, &st))
+		if st.Mode&0o7777 == want {
 			return
 		}
 	}
-	s.t.Errorf("mode %v, want %v", got, want)
+	s.t.Errorf("mode %o, want %o", st.Mode&0o7777, want)
 }
