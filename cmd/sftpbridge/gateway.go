@@ -77,11 +77,14 @@ func newGateway(p *plan, stdout, stderr io.Writer) *gateway {
 
 func (g *gateway) openAll(ctx context.Context, p *plan) error {
 	limitMemory(p.trees)
+	mounts := 0
 	for _, t := range p.trees {
 		if err := g.open(ctx, t, p.users); err != nil {
 			return err
 		}
+		mounts += len(t.mounts)
 	}
+	makeRoom(mounts)
 	return nil
 }
 
