@@ -76,8 +76,11 @@ func TestProxyCut(t *testing.T) {
 		t.Errorf("%q came before the cut, want two bytes", got)
 	}
 	p.Behave(Behaviour{Refuse: true})
-	if err := roundTrip(dial(), "hello"); err == nil {
-		t.Error("a connection that was refused goes on")
+	if c, err := net.Dial("tcp", p.Addr()); err == nil { // it may be gone before that returns
+		if err := roundTrip(c, "hello"); err == nil {
+			t.Error("a connection that was refused goes on")
+		}
+		c.Close()
 	}
 	p.Behave(Behaviour{})
 	if err := roundTrip(dial(), "hello"); err != nil {

@@ -84,7 +84,7 @@ func (w *writer) untilDead(t *testing.T) {
 	for {
 		if err := w.step(); err != nil {
 			select {
-			case <-w.r.process.ended: // its checks fail because it is dead
+			case <-w.r.process.killed: // it and its checks fail because it is dead, or about to be
 				if errors.Is(err, errLate) {
 					t.Error(err)
 				}

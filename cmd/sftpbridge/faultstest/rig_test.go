@@ -215,12 +215,15 @@ type process struct {
 	ended chan struct{} // closed when the process has
 	err   error         // of its end
 	log   *logTail
-	over  bool // its end was brought about, and is not to be judged
+	// killed is closed when it is about to be killed, which brings its end about,
+	// and is not to be judged.
+	killed chan struct{}
+	once   sync.Once
 }
 
 func startProcess(t *testing.T, mount string, args []string) *process {
 	t.Helper()
-	p := &process{t: t, mount: mount, cmd: exec.Command(command, args...), ready: make(chan string, 1), ended: make(chan struct{}), log: newLogTail(t)}
+	p := &process{t: t, mount: mount, cmd: exec.Command(command, args...), ready: make(chan string, 1), ended: make(chan struct{}), killed: make(chan struct{}), log: newLogTail(t)}
 	p.cmd.Stderr = p.log
 	p.cmd.Env = append(os.Environ(), "GOTRACEBACK=all")
 	out, err := p.cmd.StdoutPipe()
@@ -247,8 +250,10 @@ func (p *process) pid() int { return p.cmd.Process.Pid }
 
 // stop ends the process by SIGTERM, unless it has ended on purpose.
 func (p *process) stop() {
-	if p.over {
+	select {
+	case <-p.killed:
 		return
+	default:
 	}
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
@@ -267,7 +272,7 @@ func (p *process) stop() {
 // waits for the process, so that the mount stays until it is aborted
 // (fuse_reverse_inval_entry): umount -f does that.
 func (p *process) kill() {
-	p.over = true
+	p.condemn()
 	p.cmd.Process.Kill()
 	select {
 	case <-p.ended:
@@ -277,6 +282,9 @@ func (p *process) kill() {
 		<-p.ended
 	}
 }
+
+// condemn says that the process is about to be ended by force.
+func (p *process) condemn() { p.once.Do(func() { close(p.killed) }) }
 
 // A logTail shows what the command says if the test fails.
 type logTail struct {

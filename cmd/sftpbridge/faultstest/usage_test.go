@@ -107,7 +107,7 @@ var goroutineHead = regexp.MustCompile(`(?m)^goroutine \d+ .*:$`)
 // goroutines ends the process by SIGQUIT and returns how many goroutines it
 // had, once the number is as small as it gets.
 func (p *process) goroutines(r *rig) int {
-	p.over = true
+	p.condemn()
 	p.cmd.Process.Signal(syscall.SIGQUIT)
 	select {
 	case <-p.ended:
