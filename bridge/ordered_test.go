@@ -213,7 +213,9 @@ func TestChangesWaitForData(t *testing.T) {
 		t.Fatal(err)
 	}
 	ops := b.log.ops
-	if n := len(ops); n < 3 || ops[n-2] != "setattr" || !strings.HasPrefix(ops[n-1], "close") {
+	set := slices.Index(ops, "setattr")
+	isWrite := func(op string) bool { return strings.HasPrefix(op, "write") }
+	if set < 1 || !isWrite(ops[0]) || slices.ContainsFunc(ops[set:], isWrite) || !strings.HasPrefix(ops[len(ops)-1], "close") {
 		t.Fatalf("the backend was told %q", ops)
 	}
 }
