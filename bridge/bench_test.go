@@ -52,14 +52,21 @@ func eachSpeed(b *testing.B, run func(b *testing.B, tree *bridge.Tree, c bridge.
 	}
 }
 
+// benchNode returns the node at path, which the benchmark holds until its end.
+func benchNode(b *testing.B, tree *bridge.Tree, path string) *bridge.Node {
+	b.Helper()
+	n, _, err := tree.Walk(ctx, path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { tree.Forget(n, 1) })
+	return n
+}
+
 // BenchmarkLookup finds a name in a directory, as the mount's LOOKUP does.
 func BenchmarkLookup(b *testing.B) {
 	eachSpeed(b, func(b *testing.B, tree *bridge.Tree, c bridge.Caller) {
-		dir, _, err := tree.Walk(ctx, "/d/e")
-		if err != nil {
-			b.Fatal(err)
-		}
-		defer tree.Forget(dir, 1)
+		dir := benchNode(b, tree, "/d/e")
 		for b.Loop() {
 			n, _, err := tree.Lookup(ctx, c, dir, "f500")
 			if err != nil {
@@ -89,11 +96,7 @@ func BenchmarkGetAttrs(b *testing.B) {
 // BenchmarkEntries lists a directory of 1,000 files with their attributes.
 func BenchmarkEntries(b *testing.B) {
 	eachSpeed(b, func(b *testing.B, tree *bridge.Tree, c bridge.Caller) {
-		dir, _, err := tree.Walk(ctx, "/d/e")
-		if err != nil {
-			b.Fatal(err)
-		}
-		defer tree.Forget(dir, 1)
+		dir := benchNode(b, tree, "/d/e")
 		for b.Loop() {
 			d, err := tree.OpenDir(ctx, c, dir)
 			if err != nil {
@@ -153,11 +156,7 @@ func BenchmarkEvent(b *testing.B) {
 			defer s.Close()
 			subs = append(subs, s)
 		}
-		n, _, err := tree.Walk(ctx, "/d/e/f500")
-		if err != nil {
-			b.Fatal(err)
-		}
-		defer tree.Forget(n, 1)
+		n := benchNode(b, tree, "/d/e/f500")
 		root := superuser(tree)
 		for b.Loop() {
 			if _, err := tree.SetAttr(ctx, root, n, bridge.SetAttr{Valid: bridge.SetMode, Mode: 0o600}); err != nil {

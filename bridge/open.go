@@ -96,7 +96,7 @@ func (t *Tree) openFirst(ctx context.Context, c Caller, n *Node, flags OpenFlags
 	if err != nil {
 		return nil, nil
 	}
-	a, err := file.Attr(ctx)
+	a, err := t.attrOfOpened(ctx, file)
 	t.mu.Lock()
 	same := err == nil && n.sameLocked(a)
 	if same {
@@ -268,7 +268,7 @@ func (t *Tree) createNew(ctx context.Context, c Caller, dir *Node, name string, 
 		t.doubt(dir, name)
 		return fail(err)
 	}
-	a, err := t.attrOfNew(ctx, file)
+	a, err := t.attrOfOpened(ctx, file)
 	if err != nil {
 		file.Close(ctx)
 		t.doubt(dir, name)
@@ -283,7 +283,9 @@ func (t *Tree) createNew(ctx context.Context, c Caller, dir *Node, name string, 
 	return n, h, a, true, nil
 }
 
-func (t *Tree) attrOfNew(ctx context.Context, file File) (Attr, error) {
+// attrOfOpened returns the attributes of a file that was just opened, which may
+// know them.
+func (t *Tree) attrOfOpened(ctx context.Context, file File) (Attr, error) {
 	if a, ok := openedAttr(file); ok {
 		return a, nil
 	}

@@ -159,7 +159,7 @@ func (d *door) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, 
 		return 0, fuse.EBADF
 	}
 	n, err := f.h.WriteAt(d.ctx, data, int64(in.Offset))
-	if f.setID.Load() && n > 0 {
+	if n > 0 {
 		d.killSetID(f, in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0)
 	}
 	if n > 0 || err == nil {
@@ -172,6 +172,9 @@ func (d *door) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, 
 // takes them away unless the file was opened by root; whoever got it from
 // root and is not root itself must not keep them either.
 func (d *door) killSetID(f *file, kill bool) {
+	if !f.setID.Load() {
+		return
+	}
 	if kill && f.caller.Cred.IsRoot() {
 		a, err := f.h.Attr(d.ctx)
 		if mode := withoutSetID(a.Mode); err == nil && mode != a.Mode {
@@ -245,7 +248,7 @@ func (d *door) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 		return fuse.EBADF
 	}
 	err := f.h.Allocate(d.ctx, in.Mode, int64(in.Offset), int64(in.Length))
-	if err == nil && f.setID.Load() {
+	if err == nil {
 		d.killSetID(f, in.Uid != 0)
 	}
 	return d.done(err)
@@ -276,7 +279,7 @@ func (d *door) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn) (uint3
 		bound = maxCopySlow
 	}
 	n, err := src.h.CopyTo(d.ctx, int64(in.OffIn), dst.h, int64(in.OffOut), int64(min(in.Len, bound)))
-	if n > 0 && dst.setID.Load() {
+	if n > 0 {
 		d.killSetID(dst, in.Uid != 0)
 	}
 	if n > 0 || err == nil || err == io.EOF {
